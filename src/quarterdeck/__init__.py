@@ -1,0 +1,3 @@
+"""Quarterdeck: one control plane for a fleet of AI coding agents."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,240 @@
+"""Configuration: the one place that reads the environment and the configuration files.
+
+Two sources, documented in docs/configuration.md (a test compares): `quarterdeck.toml` in the project's
+folder, for what the project decides, and `QD_*` variables, for what the machine decides. Unknown keys
+are errors that name the file and the key. Sizes are in MB (10^6 bytes), times in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import platformdirs
+
+from quarterdeck.errors import InvalidInput
+
+FILE_NAME = "quarterdeck.toml"
+ProviderKind = Literal["acp", "claude-code", "command"]
+Permissions = Literal["ask", "edits", "allow"]
+T = TypeVar("T")
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+# What every process needs to work at all, and nothing that could be a secret.
+_BASE_VARIABLES = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+    "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "PYTHONDONTWRITEBYTECODE", "CONTAINERS_CONF", "IS_SANDBOX",
+)  # fmt: skip
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; an unknown key in it is an error."""
+
+
+class HubTable(_Table, frozen=True):
+    """`[hub]`: where the hub listens. Loopback only, until accounts come."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 7400
+
+
+class LimitsTable(_Table, frozen=True):
+    """`[limits]`: what is checked before an agent starts or a task runs."""
+
+    busy_agents: Annotated[int, msgspec.Meta(ge=1)] = 20
+    free_memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 512
+    free_disk_mb: Annotated[int, msgspec.Meta(ge=0)] = 1024
+    task_bytes: Annotated[int, msgspec.Meta(ge=1)] = 1_000_000
+
+
+class Budget(_Table, frozen=True):
+    """`[agents.budget]`: what one agent may use before it is stopped; None is no limit."""
+
+    usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    tokens: Annotated[int, msgspec.Meta(gt=0)] | None = None
+
+
+class Watchdog(_Table, frozen=True):
+    """`[agents.watchdog]`: after how much silence a busy agent is called stuck, and what is done then."""
+
+    silent_seconds: Seconds = 300
+    tool_seconds: Seconds = 1800
+    attention_seconds: Seconds = 86400
+    cancel: bool = False
+
+
+class AgentsTable(_Table, frozen=True):
+    """`[agents]`: how agents are run, unless a project says otherwise."""
+
+    provider: str = "claude-code"
+    permissions: Permissions = "ask"
+    restart: Literal["never", "always"] = "never"
+    start_seconds: Seconds = 120
+    cancel_seconds: Seconds = 5
+    budget: Budget = Budget()
+    watchdog: Watchdog = Watchdog()
+
+
+class ProviderTable(_Table, frozen=True):
+    """`[providers.NAME]`: one way to run an AI program.
+
+    `command` is an argument list. For kind `command`, an argument that is `{prompt}` is replaced by the
+    prompt; without one, the prompt is on standard input. `pass_env` names variables that are handed on
+    from the environment of the hub (keys of the model's API); `env` gives values.
+    """
+
+    kind: ProviderKind
+    command: list[str] = []
+    output: Literal["plain", "jsonl"] = "plain"
+    env: dict[str, str] = {}
+    pass_env: list[str] = []
+    install: str = ""
+
+
+class RoleTable(_Table, frozen=True):
+    """`[roles.NAME]`: what an agent is for. The prompt is put before its first task."""
+
+    description: str = ""
+    prompt: str = ""
+
+
+class ProjectTable(_Table, frozen=True):
+    """`[projects.NAME]`: a git repository in which agents work.
+
+    `repo` is a path, relative to the file's folder; `base` the branch that work starts from and goes
+    home to (default: the one that is checked out); `check` an argument list that must exit 0 before
+    work is merged.
+    """
+
+    repo: str = "."
+    base: str | None = None
+    provider: str | None = None
+    permissions: Permissions | None = None
+    env: dict[str, str] = {}
+    check: list[str] = []
+    check_seconds: Seconds = 600
+    roles: dict[str, RoleTable] = {}
+
+
+class FieldTable(_Table, frozen=True):
+    """`[metadata.fields.NAME]`: a fact that a command tells about the workspace."""
+
+    run: list[str]
+    description: str = ""
+    include_in_list: bool = False
+    timeout: Seconds = 5
+    interval: Seconds = 60
+
+
+class MetadataTable(_Table, frozen=True):
+    """`[metadata]`: what is collected beside the built-in facts."""
+
+    fields: dict[str, FieldTable] = {}
+    task_file: str | None = None
+
+
+class PullRequestsTable(_Table, frozen=True):
+    """`[pull_requests]`: whether failing checks and reviews become tasks by themselves."""
+
+    feedback: bool = False
+    attempts: Annotated[int, msgspec.Meta(ge=1)] = 3
+
+
+class FileConfig(_Table, frozen=True):
+    """The whole of `quarterdeck.toml`."""
+
+    hub: HubTable = HubTable()
+    limits: LimitsTable = LimitsTable()
+    agents: AgentsTable = AgentsTable()
+    providers: dict[str, ProviderTable] = {}
+    projects: dict[str, ProjectTable] = {}
+    roles: dict[str, RoleTable] = {}
+    metadata: MetadataTable = MetadataTable()
+    pull_requests: PullRequestsTable = PullRequestsTable()
+
+
+# Settings that the machine decides: variable, meaning. Read by `variable` alone; docs/configuration.md lists them.
+VARIABLES: dict[str, str] = {
+    "QD_STATE_DIR": "folder of everything that Quarterdeck keeps (default: the platform's state folder)",
+    "QD_HUB_URL": "address of the hub that `qd` talks to (default: what the state folder says)",
+    "QD_TOKEN": "token for that hub (default: the one in the state folder)",
+    "QD_HOST": "address that the hub listens on, before [hub] host",
+    "QD_PORT": "port that the hub listens on, before [hub] port",
+    "QD_LOG_LEVEL": "debug, info, warning or error (default: info)",
+    "QD_FREE_MEMORY_MB": "before [limits] free_memory_mb",
+    "QD_FREE_DISK_MB": "before [limits] free_disk_mb",
+    "NO_COLOR": "no colour, whatever the terminal can do",
+}
+
+
+def variable(name: str) -> str | None:
+    """A documented variable of the environment; None when unset or empty."""
+    assert name in VARIABLES, f"{name} is not in config.VARIABLES"
+    return os.environ.get(name) or None
+
+
+def passed(names: list[str]) -> dict[str, str]:
+    """Those of the named variables that are set here: keys that a provider hands on to its program."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def base_environment() -> dict[str, str]:
+    """The clean environment every child process starts from: no key, no token."""
+    return {name: os.environ[name] for name in _BASE_VARIABLES if name in os.environ}
+
+
+def state_dir() -> Path:
+    """Where everything lies that Quarterdeck keeps; not made here."""
+    given = variable("QD_STATE_DIR")
+    return Path(given).absolute() if given else Path(platformdirs.user_state_dir("quarterdeck"))
+
+
+def number(name: str, default: int) -> int:
+    """A documented variable as a whole number. Raises `InvalidInput` when it is none."""
+    text = variable(name)
+    if text is None:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInput(f"{name} is {text!r}, which is not a whole number") from None
+
+
+def load(folder: Path) -> FileConfig:
+    """Read `quarterdeck.toml` in a folder; the defaults where there is none.
+
+    Raises `InvalidInput` that names the file and the key (or the line) when it cannot be right.
+    """
+    file = folder / FILE_NAME
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return FileConfig()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}") from error
+    return parse(text, origin=str(file))
+
+
+def parse(text: str, *, origin: str) -> FileConfig:
+    """Check the text of a `quarterdeck.toml`; `origin` names it in errors. Raises `InvalidInput`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{origin} is not TOML: {error}") from error
+    return convert(data, FileConfig, origin=origin)
+
+
+def convert(data: Any, kind: type[T], *, origin: str) -> T:
+    """Check parsed data against a table class. Raises `InvalidInput` naming the origin and the key."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"{origin}: {error}", hint="docs/configuration.md lists every key and what it takes"
+        ) from error

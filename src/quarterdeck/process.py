@@ -1,0 +1,281 @@
+"""The only place that starts processes: argument lists, never a shell; a clean environment; a deadline.
+
+`run` is for commands that end by themselves (git, podman), `Child` for programs that are talked to
+(an agent's CLI), `spawn_detached` for our own processes that outlive this one (a sidecar, the hub).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+import anyio
+import anyio.abc
+from anyio.to_thread import run_sync
+
+from quarterdeck import proctree
+from quarterdeck.config import base_environment
+from quarterdeck.errors import Unavailable
+
+KEPT_OUTPUT = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a finished command left: exit code (negative: the signal that ended it) and its output."""
+
+    command: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def out(self) -> str:
+        """Standard output as text, undecodable bytes replaced, the last line end removed."""
+        return self.stdout.decode(errors="replace").removesuffix("\n")
+
+    @property
+    def err(self) -> str:
+        """Standard error as text, stripped."""
+        return self.stderr.decode(errors="replace").strip()
+
+
+class CommandFailed(Unavailable):
+    """A command ended with another code than 0, ran into its deadline, or could not be started.
+
+    `completed` is what it left, None when it never ran or was cut off at the deadline.
+    """
+
+    def __init__(self, message: str, *, completed: Completed | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.completed = completed
+
+
+async def run(
+    command: Sequence[str],
+    *,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_seconds: float = 60,
+    check: bool = True,
+    kill_at_deadline: bool = True,
+) -> Completed:
+    """Run a command to its end.
+
+    `env` is added to the clean base environment (`config.base_environment`). At the deadline, or when
+    the caller is cancelled, the command's whole tree is killed; with `kill_at_deadline=False` it is
+    left to finish by itself (podman mutations must not be killed half-way, see facts/podman.md).
+
+    Raises `CommandFailed` when the program is missing, the deadline passes, or, with `check`, when the
+    exit code is not 0.
+    """
+    command = tuple(command)
+    try:
+        process = await anyio.open_process(
+            command,
+            cwd=cwd,
+            env={**base_environment(), **(env or {})},
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise CommandFailed(f"cannot start {command[0]!r}: {error.strerror}", hint=f"install {command[0]}") from error
+    out, err = bytearray(), bytearray()
+    finished = False
+    try:
+        with anyio.move_on_after(timeout_seconds):
+            async with anyio.create_task_group() as group:
+                group.start_soon(_drain, process.stdout, out)
+                group.start_soon(_drain, process.stderr, err)
+                if stdin and process.stdin:
+                    group.start_soon(_feed, process.stdin, stdin)
+                await process.wait()
+            finished = True
+    finally:
+        if not finished and kill_at_deadline:
+            with anyio.CancelScope(shield=True):
+                await run_sync(proctree.kill_everything, process.pid, None, None)
+                await process.wait()
+        with anyio.CancelScope(shield=True):
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
+    if not finished:
+        remains = "it was killed" if kill_at_deadline else f"it goes on by itself as pid {process.pid}"
+        raise CommandFailed(f"{_shown(command)} did not end within {timeout_seconds:g} s; {remains}")
+    assert process.returncode is not None
+    done = Completed(command, process.returncode, bytes(out), bytes(err))
+    if check and done.returncode != 0:
+        raise CommandFailed(
+            f"{_shown(command)} failed ({done.returncode}): {done.err[-2000:] or done.out[-2000:]}",
+            completed=done,
+        )
+    return done
+
+
+async def _drain(stream: anyio.abc.ByteReceiveStream | None, into: bytearray) -> None:
+    if stream is None:
+        return
+    with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+        async for chunk in stream:
+            if len(into) < KEPT_OUTPUT:
+                into += chunk
+
+
+async def _feed(stream: anyio.abc.ByteSendStream, data: bytes) -> None:
+    # A command may end without reading its input; that is its own business.
+    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await stream.send(data)
+        await stream.aclose()
+
+
+def _shown(command: tuple[str, ...]) -> str:
+    """A command for an error text: short, and without the values that could be secrets."""
+    text = " ".join(command[:4])
+    return f"{text[:120]!r}"
+
+
+class Child:
+    """A program that is talked to over its pipes, with everything that it starts.
+
+    Made by `Child.start`. `stdin` and `stdout` are byte streams; standard error goes to a file.
+    """
+
+    def __init__(self, process: anyio.abc.Process, mark: str | None, cgroup: proctree.Cgroup | None) -> None:
+        self._process = process
+        self._mark = mark
+        self._cgroup = cgroup
+        self.pid = process.pid
+        self.start_time = proctree.started_at(process.pid)
+
+    @classmethod
+    async def start(
+        cls,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stderr: Path,
+        stdin: Path | None = None,
+        mark: str | None = None,
+        cgroup: proctree.Cgroup | None = None,
+    ) -> Self:
+        """Start it with exactly `env` (plus the mark) in `cwd`; with `stdin`, that file is its input.
+
+        Raises `Unavailable` when the program or the folder is missing.
+        """
+        environment = dict(env)
+        if mark is not None:
+            environment[proctree.MARK_VARIABLE] = mark
+        with contextlib.ExitStack() as files:
+            error_file: IO[bytes] = files.enter_context(_append(stderr))
+            given: int | IO[bytes] = files.enter_context(stdin.open("rb")) if stdin else subprocess.PIPE
+            try:
+                process = await anyio.open_process(
+                    tuple(command),
+                    cwd=cwd,
+                    env=environment,
+                    stdin=given,
+                    stderr=error_file,
+                    start_new_session=True,
+                )
+            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+                raise Unavailable(
+                    f"cannot start {command[0]!r}: {error.strerror}",
+                    hint=f"install it, or say where it is (`qd doctor` tells what is missing): {command[0]}",
+                ) from error
+        if cgroup is not None:
+            cgroup.add(process.pid)
+        return cls(process, mark, cgroup)
+
+    @property
+    def stdin(self) -> anyio.abc.ByteSendStream:
+        """Its standard input (only when started without a file)."""
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def stdout(self) -> anyio.abc.ByteReceiveStream:
+        """Its standard output."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Wait for its end and give the exit code."""
+        return await self._process.wait()
+
+    def interrupt(self) -> None:
+        """SIGINT to the program alone."""
+        self._signal(signal.SIGINT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def stop(self, *, grace_seconds: float) -> int:
+        """SIGTERM, then after the grace SIGKILL, to the whole tree; nothing of it is left afterwards."""
+        with anyio.CancelScope(shield=True):
+            if self._process.returncode is None and grace_seconds > 0:
+                self._signal(signal.SIGTERM)
+                with anyio.move_on_after(grace_seconds):
+                    await self._process.wait()
+            await run_sync(
+                proctree.kill_everything,
+                self.pid if self._process.returncode is None else None,
+                self._mark,
+                self._cgroup,
+            )
+            code = await self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    await stream.aclose()
+        return code
+
+
+def _append(path: Path) -> IO[bytes]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "ab")
+
+
+def spawn_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> int:
+    """Start a process of our own that outlives this one (own session, no terminal); its pid.
+
+    Its output goes to the end of `log`. The caller learns from the process itself (a file, a socket)
+    when it is ready. It stays our child while we live: `reap` collects it.
+    """
+    with _append(log) as output:
+        process = subprocess.Popen(
+            tuple(command),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=True,
+        )
+    _detached[process.pid] = process
+    return process.pid
+
+
+_detached: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def reap() -> dict[int, int]:
+    """Collect the detached processes that ended: pid to exit code. Cheap; call it now and then."""
+    ended = {pid: code for pid, process in list(_detached.items()) if (code := process.poll()) is not None}
+    for pid in ended:
+        del _detached[pid]
+    return ended

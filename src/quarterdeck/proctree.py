@@ -1,0 +1,187 @@
+"""Finding and killing every process of an agent: the one place that knows Linux.
+
+Process groups are not enough (facts: after SIGKILL of `claude` its Bash child lives on in a session
+of its own), so three nets are laid, each catching what the others miss:
+
+* a **cgroup** v2 per agent, where one can be made: `cgroup.kill` takes all at once;
+* the **tree** below the given process, kept together by making the sidecar a subreaper;
+* the **mark**, an environment variable that every descendant inherits, found by a walk of all
+  processes, and the only net that still holds when the sidecar itself was killed.
+
+macOS has no cgroups and no subreaper; tree and mark work there through psutil.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARK_VARIABLE = "QD_AGENT_MARK"
+_PR_SET_CHILD_SUBREAPER = 36
+_CGROUP_ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+
+
+def become_subreaper() -> bool:
+    """Make this process adopt its orphaned descendants; False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def reap_adopted(ours: set[int]) -> None:
+    """Collect zombies that were reparented to this process, except `ours` (somebody waits for those)."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ChildProcessError):
+            if child.pid not in ours and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+
+
+def started_at(pid: int) -> float | None:
+    """When a process started (seconds since the epoch); None when there is none or it is a zombie.
+
+    With the pid this names one process for ever, which a pid alone does not.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process.create_time()
+    except psutil.Error:
+        return None
+
+
+def is_alive(pid: int, start: float) -> bool:
+    """Whether the very process that was started at `start` (as `started_at` told) still runs."""
+    now = started_at(pid)
+    return now is not None and abs(now - start) < 0.05
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """A cgroup v2 folder that holds one agent's processes."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, name: str) -> Cgroup | None:
+        """Make (or find) the group `quarterdeck-NAME`; None where cgroups v2 are missing or not ours to write."""
+        for root in _CGROUP_ROOTS:
+            if not (root / "cgroup.procs").exists():
+                continue
+            path = root / _own_group(root) / f"quarterdeck-{name}"
+            try:
+                path.mkdir(exist_ok=True)
+            except OSError:
+                continue
+            if (path / "cgroup.kill").exists():
+                return cls(path)
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        return None
+
+    def add(self, pid: int) -> bool:
+        """Move a process in; False when it is gone or may not be moved."""
+        try:
+            (self.path / "cgroup.procs").write_text(str(pid))
+        except OSError:
+            return False
+        return True
+
+    def pids(self) -> list[int]:
+        """The processes in it now."""
+        try:
+            return [int(line) for line in (self.path / "cgroup.procs").read_text().split()]
+        except OSError:
+            return []
+
+    def kill(self) -> None:
+        """SIGKILL everything in it, atomically."""
+        with contextlib.suppress(OSError):
+            (self.path / "cgroup.kill").write_text("1")
+
+    def remove(self) -> None:
+        """Remove the folder; kept silently while something is still in it."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+def _own_group(root: Path) -> str:
+    """Where this process stands below `root`: a delegated (systemd user) slice is the one we may write."""
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                inside = line[3:].strip("/").split("/")
+                kept = [part for part in inside if part and not part.startswith("quarterdeck-")]
+                # A group with controllers may hold processes or groups, not both: go beside our own.
+                candidate = "/".join(kept[:-1]) if kept and str(root) == "/sys/fs/cgroup" else "/".join(kept)
+                return candidate if (root / candidate).is_dir() else ""
+    except OSError:
+        pass
+    return ""
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every live process whose environment carries this mark, this process excepted."""
+    wanted, me = (MARK_VARIABLE, mark), os.getpid()
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        if process.pid == me:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(wanted[0]) == wanted[1] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """The live tree below `pid`, itself included and last."""
+    try:
+        root = psutil.Process(pid)
+        tree = [*root.children(recursive=True), root]
+    except psutil.Error:
+        return []
+    alive: list[psutil.Process] = []
+    for process in tree:
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+    return alive
+
+
+def signal_all(processes: list[psutil.Process], number: int) -> None:
+    """Send a signal to each that is still the process it was (psutil checks the start time)."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def kill_everything(pid: int | None, mark: str | None, cgroup: Cgroup | None, *, deadline_seconds: float = 5) -> int:
+    """SIGKILL the whole tree, the marked and the cgroup, until none is left; how many were killed.
+
+    Walks again after each round, since a process may fork between the walk and the kill. Blocks for
+    some milliseconds: call it in a thread from async code.
+    """
+    killed: set[int] = set()
+    end = time.monotonic() + deadline_seconds
+    while True:
+        victims = {p.pid: p for p in (*(descendants(pid) if pid else ()), *(marked(mark) if mark else ()))}
+        in_group = cgroup.pids() if cgroup else []
+        victims.pop(os.getpid(), None)
+        killed |= victims.keys() | set(in_group)
+        if cgroup and in_group:
+            cgroup.kill()
+        if not victims and not in_group:
+            return len(killed)
+        signal_all(list(victims.values()), signal.SIGKILL)
+        if time.monotonic() > end:
+            return len(killed)
+        time.sleep(0.002)

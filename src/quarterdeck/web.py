@@ -1,0 +1,317 @@
+"""HTTP as every server of ours speaks it: a table of routes, typed bodies, one form of error, OpenAPI.
+
+A `Route` says all about one call; `build` makes the Starlette routes and the OpenAPI 3.1 document from
+the same table, so that the document cannot lie. Bodies are decoded by msgspec against the route's type
+and limited in size; errors of `quarterdeck.errors` become their JSON form, anything else a 500 that
+tells nothing of the inside.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from quarterdeck.errors import (
+    InvalidInput,
+    PermissionDenied,
+    QuarterdeckError,
+    TooLarge,
+    Unauthenticated,
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_encoder = msgspec.json.Encoder()
+DEFAULT_BODY_BYTES = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Param:
+    """A query or header parameter: its name, type, default and meaning."""
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that passed the checks: path and query values by name, the decoded body, the raw request."""
+
+    request: Request
+    path: Mapping[str, str]
+    query: Mapping[str, Any]
+    body: Any
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One call of an API. `handler` returns a value to be encoded as JSON, a `Response`, or None for 204."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answer: Any = None
+    body: Any = None
+    status: int = 200
+    query: tuple[Param, ...] = ()
+    errors: tuple[type[QuarterdeckError], ...] = ()
+    body_bytes: int = DEFAULT_BODY_BYTES
+    media_type: str = "application/json"
+    tags: tuple[str, ...] = field(default=())
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer of anything that msgspec can encode."""
+    return Response(_encoder.encode(value), status, headers, media_type="application/json")
+
+
+def error_response(error: QuarterdeckError) -> Response:
+    """An error in the one form that all our servers use."""
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
+    if error.http_status == 503:
+        headers["Retry-After"] = "1"
+    return json_response(error.to_json(), error.http_status, headers)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The request's body. Raises `TooLarge` with both figures as soon as it passes `limit` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"the body has {declared} bytes, at most {limit} are taken", details={"limit": limit})
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise TooLarge(f"the body has more than the {limit} bytes that are taken", details={"limit": limit})
+    return bytes(data)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Decode a JSON body. Raises `InvalidInput` that names the field."""
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"the body is not right: {error}") from error
+
+
+def _query(request: Request, params: Iterable[Param]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    known = {p.name for p in params}
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        raise InvalidInput(
+            f"no such parameter: {', '.join(sorted(unknown))}",
+            hint=f"known: {', '.join(sorted(known)) or 'none'}",
+        )
+    for param in params:
+        text = request.query_params.get(param.name)
+        values[param.name] = param.default if text is None else _value(param, text)
+    return values
+
+
+def _value(param: Param, text: str) -> Any:
+    try:
+        value: Any = msgspec.convert(text, param.kind, strict=False)
+    except msgspec.ValidationError:
+        raise InvalidInput(f"{param.name}={text!r} is not a {param.kind.__name__}") from None
+    if param.minimum is not None and value < param.minimum:
+        raise InvalidInput(f"{param.name} is {text}, at least {param.minimum:g} is needed")
+    if param.maximum is not None and value > param.maximum:
+        raise InvalidInput(f"{param.name} is {text}, at most {param.maximum:g} is allowed")
+    return value
+
+
+def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            query = _query(request, route.query)
+            body = decode(await read_body(request, route.body_bytes), route.body) if route.body else None
+            result = await route.handler(Call(request, request.path_params, query, body))
+        except QuarterdeckError as error:
+            return error_response(error)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception:
+            log.exception("%s %s failed", route.method, route.path)
+            return error_response(QuarterdeckError("something went wrong inside; the log has the details"))
+        if isinstance(result, Response):
+            return result
+        if result is None and route.answer is None:
+            return Response(status_code=204)
+        return json_response(result, route.status)
+
+    return endpoint
+
+
+def build(routes: Sequence[Route]) -> list[StarletteRoute]:
+    """The Starlette routes of a table."""
+    return [StarletteRoute(r.path, _endpoint(r), methods=[r.method]) for r in routes]
+
+
+def openapi(title: str, version: str, description: str, routes: Sequence[Route]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of a table."""
+    kinds = [k for r in routes for k in (r.body, r.answer) if k is not None]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schema_of = {_key(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(_plain(route.path), {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version, "description": description},
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Error": _ERROR_SCHEMA},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"bearer": []}],
+    }
+
+
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "hint": {"type": "string"},
+                "details": {"type": "object"},
+            },
+        }
+    },
+}
+
+
+def _key(kind: Any) -> str:
+    return repr(kind)
+
+
+def _plain(path: str) -> str:
+    """Starlette's `{name:path}` as OpenAPI writes it."""
+    return path.replace(":path}", "}")
+
+
+def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
+    names = [part.strip("{}").split(":")[0] for part in route.path.split("/") if part.startswith("{")]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+    ]
+    parameters += [_parameter(p) for p in route.query]
+    content = {route.media_type: {"schema": schema_of[_key(route.answer)]}} if route.answer is not None else None
+    success: dict[str, Any] = {"description": "done"}
+    if content:
+        success["content"] = content
+    elif route.media_type != "application/json":
+        success["content"] = {route.media_type: {"schema": {"type": "string"}}}
+    no_body = route.answer is None and route.media_type == "application/json"
+    responses: dict[str, Any] = {"204" if no_body else str(route.status): success}
+    for kind in (InvalidInput, Unauthenticated, *((TooLarge,) if route.body else ()), *route.errors):
+        responses[str(kind.http_status)] = {
+            "description": (kind.__doc__ or "").strip().splitlines()[0],
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+    operation: dict[str, Any] = {"summary": route.summary, "parameters": parameters, "responses": responses}
+    if route.tags:
+        operation["tags"] = list(route.tags)
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema_of[_key(route.body)]}},
+        }
+    return operation
+
+
+def _parameter(param: Param) -> dict[str, Any]:
+    schema = msgspec.json.schema(param.kind)
+    if param.minimum is not None:
+        schema["minimum"] = param.minimum
+    if param.maximum is not None:
+        schema["maximum"] = param.maximum
+    if param.default is not None:
+        schema["default"] = param.default
+    return {
+        "name": param.name,
+        "in": "query",
+        "required": False,
+        "description": param.description,
+        "schema": schema,
+    }
+
+
+class Guard:
+    """ASGI middleware: bearer token, Host and Origin, before anything else sees the request.
+
+    `token` None means no token is asked for (a unix socket, whose file mode is the guard). Requests
+    that came over a unix socket skip all checks. `open_paths` need no token. Browsers are kept out
+    by refusing foreign Hosts (DNS rebinding) and foreign Origins.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, hosts: Iterable[str] = (), open_paths: Iterable[str] = ()
+    ) -> None:
+        self._app = app
+        self._token = token.encode() if token is not None else None
+        self._hosts = {h.lower() for h in hosts}
+        self._open = frozenset(open_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer with the refusal."""
+        if scope["type"] == "http" and scope.get("server") is not None:
+            headers = {k: v for k, v in scope["headers"] if k in (b"host", b"origin", b"authorization")}
+            refusal = self._refusal(scope["path"], headers)
+            if refusal is not None:
+                await error_response(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, path: str, headers: Mapping[bytes, bytes]) -> QuarterdeckError | None:
+        host = _host_name(headers.get(b"host", b"").decode("latin-1"))
+        if not self._is_ours(host):
+            return PermissionDenied(f"the Host {host!r} is not ours", hint="use 127.0.0.1 or localhost")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and not self._is_ours(_host_name(origin.partition("://")[2])):
+            return PermissionDenied("requests from another web page are refused")
+        if self._token is None or path in self._open:
+            return None
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+            return Unauthenticated("a bearer token is needed", hint="`qd token` prints it on the hub's machine")
+        return None
+
+    def _is_ours(self, name: str) -> bool:
+        if name in self._hosts or name == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+
+def _host_name(value: str) -> str:
+    """The name of a Host header without its port."""
+    value = value.lower()
+    if value.startswith("["):
+        return value[1:].partition("]")[0]
+    return value.rsplit(":", 1)[0] if ":" in value else value
