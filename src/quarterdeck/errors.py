@@ -135,8 +135,8 @@ def error_from_json(body: Any, *, status: int) -> QuarterdeckError:
     """
     error = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(error, Mapping):
-        kind = Unavailable if status >= 500 else InternalError
-        return kind(f"the peer answered HTTP {status} without an error we know")
+        unknown: type[QuarterdeckError] = Unavailable if status >= 500 else InternalError
+        return unknown(f"the peer answered HTTP {status} without an error we know")
     kind = _BY_CODE.get(str(error.get("code")), InternalError)
     details = error.get("details")
     return kind(
