@@ -29,7 +29,7 @@ def redacted(text: str) -> str:
 
 
 class _Formatter(logging.Formatter):
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]  # typeshed wants a method
+    converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
