@@ -46,7 +46,8 @@ class Task:
 
     `accepted_at` and `started_at` are receipts of the agent's own protocol. `sent_at` only says that the
     prompt was handed over. `detail` tells why it failed or was lost, or the agent's last words.
-    `position` is its place in the agent's queue, from 1, while it is queued behind others.
+    `held` means that it waits for the fleet's limit of busy agents, not for its agent. `position` is its
+    place in the queue it waits in (the agent's, or the fleet's when held), from 1.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Task:
     detail: str = ""
     exit_code: int | None = None
     position: int | None = None
+    held: bool = False
     usage: UsageTotals = field(default_factory=UsageTotals)
     origin: str = ""
 
@@ -102,7 +104,8 @@ class Report:
 class SidecarFacts:
     """What a sidecar knows of its agent: facts first, then the status derived from them at `observed_at`.
 
-    `incarnation` is the number of this life of the agent; `queue` the number of waiting tasks;
+    `incarnation` is the number of this life of the agent; `queue` the number of waiting tasks and
+    `next_task` the first of them;
     `revision` grows with every change, so that a reader can tell old facts from new ones.
     """
 
@@ -131,6 +134,7 @@ class SidecarFacts:
     current_task: Task | None = None
     last_task: Task | None = None
     queue: int = 0
+    next_task: Task | None = None
     report: Report | None = None
     usage: UsageTotals = field(default_factory=UsageTotals)
     budget_exceeded: str | None = None
