@@ -351,7 +351,8 @@ class Store:
                 )
                 return
             row = self._db.execute(
-                "INSERT INTO log (at, updated_at, incarnation, task_id, kind, ref, text, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO log (at, updated_at, incarnation, task_id, kind, ref, text, data)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (now, now, incarnation, task_id, kind, ref, _cut(text), _dumps(data or {})),
             )
             assert row.lastrowid is not None
