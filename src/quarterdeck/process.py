@@ -24,6 +24,7 @@ from quarterdeck.config import base_environment
 from quarterdeck.errors import Unavailable
 
 KEPT_OUTPUT = 64 * 1024 * 1024
+_EXIT_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,25 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Wait for its end and give the exit code."""
-        return await self._process.wait()
+        """Wait for its end and give the exit code.
+
+        asyncio before 3.13 wakes the waiter only when the pipes are closed, too, and a grandchild may hold
+        them open for long; so the exit code itself is looked at now and then.
+        """
+        ended = anyio.Event()
+
+        async def watch() -> None:
+            await self._process.wait()
+            ended.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            while self._process.returncode is None:
+                with anyio.move_on_after(_EXIT_POLL_SECONDS):
+                    await ended.wait()
+            group.cancel_scope.cancel()
+        assert self._process.returncode is not None
+        return self._process.returncode
 
     def interrupt(self) -> None:
         """SIGINT to the program alone."""
@@ -230,14 +248,14 @@ class Child:
             if self._process.returncode is None and grace_seconds > 0:
                 self._signal(signal.SIGTERM)
                 with anyio.move_on_after(grace_seconds):
-                    await self._process.wait()
+                    await self.wait()
             await run_sync(
                 proctree.kill_everything,
                 self.pid if self._process.returncode is None else None,
                 self._mark,
                 self._cgroup,
             )
-            code = await self._process.wait()
+            code = await self.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
                     await stream.aclose()
