@@ -234,9 +234,13 @@ class Child:
         assert self._process.returncode is not None
         return self._process.returncode
 
-    def interrupt(self) -> None:
-        """SIGINT to the program alone."""
-        self._signal(signal.SIGINT)
+    def interrupt(self, *, group: bool = False) -> None:
+        """SIGINT to the program alone, or to its process group as Ctrl-C in a terminal does."""
+        if group and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGINT)
+        else:
+            self._signal(signal.SIGINT)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -256,10 +260,14 @@ class Child:
                 self._cgroup,
             )
             code = await self.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    await stream.aclose()
+            await self.close_pipes()
         return code
+
+    async def close_pipes(self) -> None:
+        """Let go of its pipes, which a grandchild may hold open for longer than the program lives."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                await stream.aclose()
 
 
 def _append(path: Path) -> IO[bytes]:

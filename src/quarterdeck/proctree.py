@@ -51,13 +51,14 @@ def reap_adopted(seen_before: set[int]) -> set[int]:
 
 def _children() -> list[int]:
     """The direct children of this process."""
-    try:
-        listed = [int(pid) for f in Path("/proc/self/task").glob("*/children") for pid in f.read_text().split()]
-    except OSError:
-        return []
-    if listed or sys.platform == "linux":
-        return listed
-    return [child.pid for child in psutil.Process().children()]
+    listing = list(Path("/proc/self/task").glob("*/children"))
+    if not listing:
+        return [child.pid for child in psutil.Process().children()]
+    pids: list[int] = []
+    for file in listing:
+        with contextlib.suppress(OSError):
+            pids += [int(pid) for pid in file.read_text().split()]
+    return pids
 
 
 def _is_zombie(pid: int) -> bool:

@@ -150,7 +150,7 @@ class SidecarApi:
 
     async def health(self, call: web.Call) -> Health:
         """`GET /health`."""
-        problems = list(self._metadata.problems())
+        problems: list[str] = list(self._metadata.health()["problems"])
         if self._session.state == "failed":
             problems.append(self._session.failure or "the agent failed")
         return Health(

@@ -11,13 +11,13 @@ from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
-from quarterdeck.config import base_environment, passed
+from quarterdeck.config import ProviderKind, base_environment, passed
 from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.sidecar import ports
 from quarterdeck.sidecar.spec import LaunchSpec
 from quarterdeck.sidecar.store import Store
 
-MakeProvider = Callable[[str], ports.Provider]
+MakeProvider = Callable[[ProviderKind], ports.Provider]
 MakeMcp = Callable[[int], ports.McpServer]
 
 

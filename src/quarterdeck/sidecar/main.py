@@ -60,7 +60,7 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
             env={SOCKET_VARIABLE: str(path), INCARNATION_VARIABLE: str(incarnation)},
         )
 
-    closing = anyio.Event()
+    closing, served = anyio.Event(), anyio.Event()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         session: Session
@@ -88,12 +88,11 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
                 timeout_graceful_shutdown=1, ws="none",
             )
         )  # fmt: skip
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         async with anyio.create_task_group() as group:
             group.start_soon(_stop_on_signal, session, name="signals")
             group.start_soon(mcp.run, name="mcp")
             group.start_soon(_tell_metadata, metadata, session, name="metadata-pulse")
-            group.start_soon(_serve_http, server, sockets, name="http")
+            group.start_soon(_serve_http, server, sockets, served, name="http")
             own_start = proctree.started_at(os.getpid()) or 0.0
             url = None
             if tcp is not None:
@@ -108,16 +107,16 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
             await anyio.sleep(0.05)  # the streams send their last facts
             server.should_exit = True
             with anyio.move_on_after(2):
-                while server.started:
-                    await anyio.sleep(0.02)
+                await served.wait()
             group.cancel_scope.cancel()
         (folder / files.ADDRESS_FILE).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
     log.info("agent %s is stopped", spec.name)
 
 
-async def _serve_http(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+async def _serve_http(server: uvicorn.Server, sockets: list[socket.socket], served: anyio.Event) -> None:
     await server._serve(sockets)
+    served.set()
 
 
 async def _stop_on_signal(session: Session) -> None:
@@ -128,7 +127,7 @@ async def _stop_on_signal(session: Session) -> None:
 
 async def _tell_metadata(metadata: MetadataService, session: Session) -> None:
     """A change of the metadata is a change of the agent's facts."""
-    async for _ in metadata.changed():
+    async for _ in metadata.follow(metadata.revision):
         session.pulse.beat()
 
 
