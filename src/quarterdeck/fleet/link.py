@@ -62,6 +62,11 @@ class Link:
                     return
                 try:
                     client = await self.client()
+                    if not self._seq:
+                        # What happened before this hub began is in the history, not news.
+                        facts = await client.facts()
+                        self._seq = facts.last_event_seq
+                        self._set(facts)
                     async with client.events(after=self._seq, facts=True, silence_seconds=SILENCE_SECONDS) as stream:
                         async for event in stream:
                             failures = 0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from quarterdeck.errors import Conflict, InternalError, StorageRefused
+from quarterdeck.files import read_json, write_private
 from quarterdeck.fleet.model import RECORD_SCHEMA, AgentRecord
-from quarterdeck.sidecar.spec import DATABASE_FILE, read_json, write_private
+from quarterdeck.sidecar.spec import DATABASE_FILE
 
 log = logging.getLogger(__name__)
 RECORD_FILE = "agent.json"
@@ -100,7 +100,7 @@ class Records:
         for suffix in ("", "-wal", "-shm"):
             file = folder / f"{DATABASE_FILE}{suffix}"
             if file.exists():
-                os.replace(file, grave / file.name)
+                file.replace(grave / file.name)
         shutil.rmtree(folder, ignore_errors=True)
         self._known.pop(record.name, None)
 

@@ -16,6 +16,7 @@ import uvicorn
 
 from quarterdeck import proctree, web
 from quarterdeck.errors import NotFound
+from quarterdeck.files import read_json, write_private
 from quarterdeck.metadata.service import MetadataService
 from quarterdeck.sidecar import place
 from quarterdeck.sidecar import spec as files
@@ -36,7 +37,7 @@ def run(folder: Path, *, tcp: str | None = None) -> None:
     `tcp` is `HOST:PORT` for a second way in, guarded by the bearer token in `sidecar.token`.
     Raises `NotFound` without a `launch.json`, `Conflict` when another sidecar holds the folder.
     """
-    spec = files.read_json(folder / files.LAUNCH_FILE, files.LaunchSpec)
+    spec = read_json(folder / files.LAUNCH_FILE, files.LaunchSpec)
     if spec is None:
         raise NotFound(f"{folder} is no agent's folder: it has no {files.LAUNCH_FILE}")
     with place.lock(folder / files.LOCK_FILE):
@@ -99,7 +100,7 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
                 host, port = sockets[1].getsockname()[:2]
                 url = f"http://{host}:{port}"
             address = files.Address(pid=os.getpid(), started_at=own_start, socket=str(path), url=url)
-            files.write_private(folder / files.ADDRESS_FILE, address)
+            write_private(folder / files.ADDRESS_FILE, address)
             log.info("serving agent %s on %s", spec.name, path)
             await session.run()
             closing.set()

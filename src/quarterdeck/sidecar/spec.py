@@ -6,16 +6,10 @@ second by the sidecar as soon as its socket listens.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any, TypeVar
-
 import msgspec
 
 from quarterdeck.config import Budget, MetadataTable, Permissions, ProviderKind, Watchdog
-from quarterdeck.errors import InternalError
 
-T = TypeVar("T")
 LAUNCH_FILE = "launch.json"
 ADDRESS_FILE = "sidecar.json"
 LOCK_FILE = "sidecar.lock"
@@ -54,29 +48,3 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     socket: str
     url: str | None = None
-
-
-def write_private(file: Path, value: Any) -> None:
-    """Write a JSON file, mode 0600, whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
-
-
-def read_json(file: Path, kind: type[T]) -> T | None:
-    """Read such a file; None where there is none. Raises `InternalError` for one that cannot be right."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise InternalError(
-            f"{file} cannot be read: {error}", hint="it was changed by hand, or by another version"
-        ) from error
