@@ -176,7 +176,7 @@ def move_ref(repo: Path, ref: str, new: str, old: str, reason: str) -> list[str]
 
 def own_commits(repo: Path, branch: str, base: str) -> list[str]:
     """How many commits of a branch are not in base, neither as they are nor as the same change."""
-    return read(repo, "rev-list", "--count", "--right-only", "--cherry-pick", "--no-merges", f"{base}...{branch}", "--")
+    return read(repo, "rev-list", "--count", "--right-only", "--cherry-pick", f"{base}...{branch}", "--")
 
 
 def commits_between(repo: Path, old: str, new: str) -> list[str]:

@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 from quarterdeck.errors import Conflict, QuarterdeckError
 from quarterdeck.fleet.git import commands, locks, parse
 from quarterdeck.fleet.git.folders import remove_tree
-from quarterdeck.fleet.git.repository import branch_sha, busy_with, git_dir, list_worktrees
+from quarterdeck.fleet.git.repository import branch_sha, busy_with, git_dir, list_worktrees, own_git_dir
 from quarterdeck.fleet.git.run import git, line
 
 _UNFINISHED = (commands.BEING_MADE, "initializing")
@@ -67,7 +67,7 @@ async def add(repo: Path, path: Path, branch_wanted: str, base_sha: str) -> Adde
         # Registering is quick and done one at a time; filling takes long and is done side by side.
         async with _registry(shared):
             there = await _find(repo, path)
-            if there is not None and await _is_complete(repo, path, there):
+            if there is not None and await run_sync(_is_complete, shared, path, there):
                 return _as_added(path, there, branch_wanted)
             await _make_room(repo, path, there)
             branch, is_new = await _choose_branch(repo, shared, branch_wanted, base_sha)
@@ -105,15 +105,16 @@ def _exists(path: Path) -> bool:
     return path.exists()
 
 
-async def _is_complete(repo: Path, path: Path, there: parse.Worktree) -> bool:
+def _is_complete(shared: Path, path: Path, there: parse.Worktree) -> bool:
     if there.locked in _UNFINISHED:
         return False
-    if _exists(path / ".git"):
+    if (path / ".git").exists():
         return True
-    if not _has_entries(path):
+    own = own_git_dir(shared, path)
+    if own is None or not _has_entries(path):
         return False
     # Somebody removed the `.git` file: the files are the agent's, so they stay and are tied up again.
-    await git(commands.write(repo, "worktree", "repair", "--", str(path)))
+    (path / ".git").write_text(f"gitdir: {own}\n", errors="surrogateescape")
     return True
 
 
