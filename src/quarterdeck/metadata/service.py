@@ -210,6 +210,10 @@ class MetadataService:
         """The workspace has probably changed (a tool was called, a turn ended): look soon."""
         self._gathering.poke()
 
+    def close_streams(self) -> None:
+        """End every stream of changes, so that a server can stop."""
+        self._store.changes.close()
+
     # ---------------------------------------------------------------- about itself
 
     def health(self) -> dict[str, Any]:
