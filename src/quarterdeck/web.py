@@ -62,7 +62,11 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Route:
-    """One call of an API. `handler` returns a value to be encoded as JSON, a `Response`, or None for 204."""
+    """One call of an API. `handler` returns a value to be encoded as JSON, a `Response`, or None for 204.
+
+    With `own_body` the handler reads and checks the request's body itself; `body` then only documents it.
+    `also` are further statuses of success with the same answer.
+    """
 
     method: str
     path: str
@@ -76,6 +80,8 @@ class Route:
     body_bytes: int = DEFAULT_BODY_BYTES
     media_type: str = "application/json"
     tags: tuple[str, ...] = field(default=())
+    own_body: bool = False
+    also: tuple[int, ...] = ()
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -143,7 +149,11 @@ def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             query = _query(request, route.query)
-            body = decode(await read_body(request, route.body_bytes), route.body) if route.body else None
+            body = (
+                decode(await read_body(request, route.body_bytes), route.body)
+                if route.body and not route.own_body
+                else None
+            )
             result = await route.handler(Call(request, request.path_params, query, body))
         except QuarterdeckError as error:
             return error_response(error)
@@ -227,6 +237,7 @@ def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
         success["content"] = {route.media_type: {"schema": {"type": "string"}}}
     no_body = route.answer is None and route.media_type == "application/json"
     responses: dict[str, Any] = {"204" if no_body else str(route.status): success}
+    responses.update({str(status): success for status in route.also})
     for kind in (InvalidInput, Unauthenticated, *((TooLarge,) if route.body else ()), *route.errors):
         responses[str(kind.http_status)] = {
             "description": (kind.__doc__ or "").strip().splitlines()[0],

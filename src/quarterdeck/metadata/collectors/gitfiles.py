@@ -1,0 +1,136 @@
+"""What can be read of a git repository without git: where it is, what is checked out, what is under way.
+
+Reads files of some bytes (0.03 ms together), where asking git costs a process. Everything here is also
+right in worktrees, submodules and bare repositories; a repository whose refs are not files (reftable)
+is told apart, and git is asked instead.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_SMALL = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a repository lies: its work tree's top (None: bare), this work tree's git folder, the shared one."""
+
+    top: Path | None
+    git: Path
+    common: Path
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is checked out: branch (None when detached) and commit (None before the first)."""
+
+    branch: str | None
+    sha: str | None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        with path.open("rb", buffering=0) as file:
+            return (file.read(_SMALL) or b"").decode(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def find(workspace: Path) -> Repository | None:
+    """The repository that a folder is in; None when it is in none."""
+    for folder in (workspace, *workspace.parents):
+        entry = folder / ".git"
+        if entry.is_dir():
+            if (entry / "HEAD").exists():
+                return _repository(folder, entry)
+        elif entry.is_file():
+            text = _read(entry) or ""
+            if text.startswith("gitdir:"):
+                return _repository(folder, (folder / text.removeprefix("gitdir:").strip()).resolve())
+        if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
+            return _repository(None, folder)
+    return None
+
+
+def _repository(top: Path | None, git: Path) -> Repository:
+    common = _read(git / "commondir")
+    return Repository(top, git, (git / common).resolve() if common else git)
+
+
+def head(repository: Repository) -> Head | None:
+    """What is checked out now; None when only git can tell."""
+    text = _read(repository.git / "HEAD")
+    if text is None:
+        return None
+    if _SHA.match(text):
+        return Head(None, text)
+    name = text.removeprefix("ref: ")
+    if name == text or name == "refs/heads/.invalid":
+        return None
+    return Head(name.removeprefix("refs/heads/"), resolve(repository, name))
+
+
+def resolve(repository: Repository, name: str, depth: int = 0) -> str | None:
+    """The commit a full ref name stands for; None when there is no such ref."""
+    text = _read(repository.common / name)
+    if text is None:
+        return _packed(repository, name)
+    if _SHA.match(text):
+        return text
+    if text.startswith("ref: ") and depth < 5:
+        return resolve(repository, text.removeprefix("ref: "), depth + 1)
+    return None
+
+
+def symbolic(repository: Repository, name: str) -> str | None:
+    """The ref that a symbolic ref (`refs/remotes/origin/HEAD`) points at; None when it does not."""
+    text = _read(repository.common / name)
+    return text.removeprefix("ref: ") if text is not None and text.startswith("ref: ") else None
+
+
+def _packed(repository: Repository, name: str) -> str | None:
+    path = repository.common / "packed-refs"
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    cached = _packs.get(path)
+    if cached is None or cached[0] != stamp:
+        lines = path.read_bytes().decode(errors="replace").splitlines()
+        refs = {line[41:]: line[:40] for line in lines if len(line) > 41 and line[40] == " "}
+        refs |= {line[65:]: line[:64] for line in lines if len(line) > 65 and line[64] == " "}
+        if len(_packs) > 16:
+            _packs.clear()
+        cached = _packs[path] = (stamp, refs)
+    return cached[1].get(name)
+
+
+_packs: dict[Path, tuple[tuple[int, int, int], dict[str, str]]] = {}
+
+
+def under_way(git: Path) -> tuple[str, str | None] | None:
+    """The operation that was begun and not ended, and the branch it goes on, where its files say so."""
+    for folder in ("rebase-merge", "rebase-apply"):
+        if (git / folder).is_dir():
+            name = _read(git / folder / "head-name")
+            branch = name.removeprefix("refs/heads/") if name and name.startswith("refs/heads/") else None
+            return "rebasing", branch
+    for file, state in (
+        ("MERGE_HEAD", "merging"),
+        ("CHERRY_PICK_HEAD", "cherry-picking"),
+        ("REVERT_HEAD", "reverting"),
+        ("BISECT_LOG", "bisecting"),
+    ):
+        if (git / file).exists():
+            return state, None
+    return None
+
+
+def is_shallow(repository: Repository) -> bool:
+    """Whether history ends early (a clone with `--depth`)."""
+    return (repository.common / "shallow").exists()

@@ -1,0 +1,99 @@
+"""The facts that a project declares, in `quarterdeck.toml` and `Taskfile.yml`: read again when the files change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+
+from quarterdeck import config as configuration
+from quarterdeck.config import FILE_NAME, FieldTable, MetadataTable
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.metadata.collector import Collector
+from quarterdeck.metadata.collectors import taskfile
+from quarterdeck.metadata.collectors.command import CommandCollector
+from quarterdeck.metadata.model import check_key
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload asks for: collectors to stop, then collectors to start, by name."""
+
+    gone: tuple[str, ...] = ()
+    new: Mapping[str, Collector] = field(default_factory=dict)
+
+
+class Declared:
+    """Knows which fields are declared now; `reload` tells what changed since it was last called."""
+
+    def __init__(self, workspace: Path, config: MetadataTable, config_folder: Path | None) -> None:
+        self._workspace = workspace
+        self._fields: dict[str, FieldTable] = dict(config.fields)
+        self._file = config_folder / FILE_NAME if config_folder is not None else None
+        self._stamps: dict[str, Any] = {}
+        self._running: dict[str, Any] = {}
+        self._tasks: list[taskfile.TaskField] = []
+        self._problems: dict[str, str] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong in the files; what they said before stays in force."""
+        return list(self._problems.values())
+
+    async def reload(self) -> Reloaded:
+        """Look at the files, and say what is to be stopped and started."""
+        await run_sync(self._read)
+        wanted: dict[str, Any] = {f"command:{name}": (name, table) for name, table in self._fields.items()}
+        wanted |= {f"taskfile:{task.name}": task for task in self._tasks}
+        gone = tuple(name for name, what in self._running.items() if wanted.get(name) != what)
+        new = {name: what for name, what in wanted.items() if name in gone or name not in self._running}
+        self._running = wanted
+        return Reloaded(gone, {name: _collector(what) for name, what in new.items()})
+
+    def _read(self) -> None:
+        if self._file is not None and self._changed(self._file):
+            self._try(FILE_NAME, self._read_toml)
+        files = [self._workspace / name for name in taskfile.FILE_NAMES]
+        if any([self._changed(file) for file in files]):  # noqa: C419 - every stamp is to be taken
+            self._try("Taskfile", self._read_taskfile)
+
+    def _try(self, name: str, read: Any) -> None:
+        try:
+            read()
+        except QuarterdeckError as error:
+            self._problems[name] = error.message
+        else:
+            self._problems.pop(name, None)
+
+    def _read_toml(self) -> None:
+        assert self._file is not None
+        fields = configuration.load(self._file.parent).metadata.fields
+        for name in fields:
+            check_key(name)
+        self._fields = dict(fields)
+
+    def _read_taskfile(self) -> None:
+        self._tasks = taskfile.read(self._workspace)
+
+    def _changed(self, path: Path) -> bool:
+        try:
+            stat = path.stat()
+            stamp: Any = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError:
+            stamp = None
+        key = str(path)
+        if key in self._stamps and self._stamps[key] == stamp:
+            return False
+        first = key not in self._stamps
+        self._stamps[key] = stamp
+        return not (first and stamp is None)
+
+
+def _collector(what: Any) -> Collector:
+    if isinstance(what, taskfile.TaskField):
+        return taskfile.collector(what)
+    name, table = what
+    return CommandCollector(name, table)

@@ -1,0 +1,249 @@
+"""All collectors of one workspace: started, told of changes, reloaded, and their facts taken over."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from quarterdeck.config import MetadataTable
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.metadata import model
+from quarterdeck.metadata.changes import Changes
+from quarterdeck.metadata.collector import ENTRY_POINTS, Collector, Known, Peeking, Runner
+from quarterdeck.metadata.declared import Declared
+from quarterdeck.metadata.facts import Fact, Facts
+from quarterdeck.metadata.model import Schema
+from quarterdeck.metadata.watching import Watcher
+
+log = logging.getLogger(__name__)
+RELOAD_SECONDS = 1.0
+_NO_SCHEMA = Schema()
+
+
+class Gathering:
+    """Runs the collectors of one workspace and puts what they find into the facts."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        changes: Changes,
+        in_order: Callable[[Callable[[], None]], None],
+        workspace: Path,
+        folder: Path,
+    ) -> None:
+        self._facts = facts
+        self._changes = changes
+        self._in_order = in_order
+        self._workspace = workspace
+        self._runners: dict[str, tuple[Runner, anyio.CancelScope]] = {}
+        self._watcher = Watcher(workspace, folder, self._files_changed, self._head_changed)
+        self._owners: dict[str, Runner] = {}
+        self._peeking: list[tuple[Runner, Peeking]] = []
+        self._group: anyio.abc.TaskGroup
+        self._declared: Declared
+        self._load_problems: list[str] = []
+        self.peeked: frozenset[str] = frozenset()
+
+    async def start(
+        self,
+        group: anyio.abc.TaskGroup,
+        config: MetadataTable,
+        config_folder: Path | None,
+        task: Callable[[], Mapping[str, Any] | None] | None,
+        base: str | None,
+    ) -> None:
+        """Start every collector; returns at once, before any has answered."""
+        from quarterdeck.metadata.collectors import builtin
+
+        self._group = group
+        self._declared = Declared(self._workspace, config, config_folder)
+        for name, collector in builtin(config, self._workspace, task, base).items():
+            self.add(name, collector)
+        for name, collector in self._third_parties():
+            self.add(name, collector)
+        await self._reload()
+        group.start_soon(self._watcher.run, name="metadata-watch")
+        group.start_soon(self._reload_forever, name="metadata-reload")
+
+    # ---------------------------------------------------------------- the set of collectors
+
+    def add(self, name: str, collector: Collector) -> None:
+        """Start one collector under a name of its own."""
+        runner = Runner(collector, self._workspace, self._publish)
+        scope = anyio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await runner.run()
+
+        self._runners[name] = (runner, scope)
+        if isinstance(collector, Peeking):
+            self._peeking.append((runner, collector))
+            self.peeked |= collector.peeked
+        self._group.start_soon(run, name=f"metadata-{name}")
+
+    def remove(self, name: str) -> None:
+        """Stop one collector; its facts go."""
+        runner, scope = self._runners.pop(name)
+        scope.cancel()
+        self._publish(runner, dict.fromkeys(runner.known))
+
+    def _third_parties(self) -> Iterable[tuple[str, Collector]]:
+        for point in entry_points(group=ENTRY_POINTS):
+            try:
+                yield f"plugin:{point.name}", point.load()(self._workspace)
+            except Exception as error:
+                log.warning("collector %s cannot be loaded", point.name, exc_info=True)
+                self._load_problems.append(f"collector {point.name} cannot be loaded: {error}")
+
+    async def _reload_forever(self) -> None:
+        while True:
+            await anyio.sleep(RELOAD_SECONDS)
+            await self._reload()
+
+    async def _reload(self) -> None:
+        try:
+            change = await self._declared.reload()
+        except QuarterdeckError as error:
+            log.warning("%s", error.message)
+            return
+        for name in change.gone:
+            self.remove(name)
+        for name, collector in change.new.items():
+            self.add(name, collector)
+
+    def owner(self, key: str) -> str | None:
+        """The collectors that declare this key, in words; None when it is free."""
+        names = {r.collector.name for r, _ in self._runners.values() if key in r.collector.keys or key in r.known}
+        return " or ".join(sorted(names)) or None
+
+    # ---------------------------------------------------------------- what they find
+
+    def _publish(self, runner: Runner, news: Mapping[str, Known | None]) -> None:
+        self._in_order(lambda: self._take(runner, news))
+
+    def _take(self, runner: Runner, news: Mapping[str, Known | None]) -> None:
+        changed = []
+        for key, known in news.items():
+            if self._owners.setdefault(key, runner) is not runner:
+                continue  # two collectors found the same key: the first one keeps it
+            if known is None:
+                del self._owners[key]
+                if runner.known.pop(key, None) is not None:
+                    self._facts.set_collected(key, None)
+                    changed.append(key)
+            else:
+                runner.known[key] = known
+                if self._replace(runner, key, known, self._facts.collected(key)):
+                    changed.append(key)
+        if changed:
+            revision = self._changes.next()
+            for key in changed:
+                fact = self._facts.collected(key)
+                if fact is not None:
+                    fact.revision = revision
+            self._changes.record(revision, tuple(changed))
+
+    def _replace(self, runner: Runner, key: str, known: Known, before: Fact | None) -> bool:
+        """Take over what is known of a key; whether it differs from before."""
+        schema = runner.collector.keys.get(key, _NO_SCHEMA)
+        try:
+            raw = model.encode_value(key, known.value)
+        except QuarterdeckError as error:
+            raw, known = b"null", Known(None, error.message, known.observed)
+        if before is not None and (before.raw, before.error, before.schema) == (raw, known.error, schema):
+            if known.observed is not None:
+                before.seen(known.observed)
+            return False
+        limit = 2 * runner.collector.max_age + runner.collector.deadline
+        peeked = key in self.peeked
+        stale = (lambda age: age > limit) if peeked else (lambda age: runner.changed_since or age > limit)
+        fact = Fact(
+            key,
+            raw,
+            source=runner.collector.name,
+            observed=known.observed,
+            revision=0,
+            schema=schema,
+            error=known.error,
+            stale=stale,
+        )
+        self._facts.set_collected(key, fact)
+        return True
+
+    # ---------------------------------------------------------------- when they are asked
+
+    def peek(self) -> None:
+        """Look again at what costs next to nothing; a difference has the rest collected anew."""
+        for runner, collector in self._peeking:
+            if not runner.known:
+                continue
+            now = time.time()
+            news: dict[str, Known | None] = {}
+            for key, value in collector.peek(self._workspace).items():
+                known = runner.known.get(key)
+                if known is None or known.value != value or known.error is not None:
+                    news[key] = Known(value, None, now)
+                elif (fact := self._facts.collected(key)) is not None:
+                    fact.seen(now)
+                    known.observed = now
+            if news:
+                self._publish(runner, news)
+                self._head_changed()
+
+    async def fresh(self, source: str | None, prefix: str | None, keys: frozenset[str] | None) -> None:
+        """Have every collector that can tell what is asked for collect now; each within its deadline."""
+        async with anyio.create_task_group() as group:
+            for runner, _ in list(self._runners.values()):
+                names = runner.collector.keys.keys() | runner.known.keys()
+                if source is not None and runner.collector.name != source:
+                    continue
+                if keys is not None and not keys & names:
+                    continue
+                if prefix is not None and not any(name.startswith(prefix) for name in names):
+                    continue
+                group.start_soon(runner.fresh)
+
+    def poke(self) -> None:
+        """The workspace has probably changed."""
+        self._files_changed()
+
+    def _files_changed(self) -> None:
+        self._poke("files")
+
+    def _head_changed(self) -> None:
+        self._poke("files", "head")
+
+    def _poke(self, *triggers: str) -> None:
+        for runner, _ in self._runners.values():
+            if runner.collector.trigger in triggers:
+                runner.poke()
+
+    # ---------------------------------------------------------------- about itself
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps collecting from working as declared, in words."""
+        return [*self._load_problems, *self._declared.problems]
+
+    def health(self) -> dict[str, Any]:
+        """Figures of the collectors and the file watcher."""
+        return {
+            "file_watch": self._watcher.state,
+            "collectors": {
+                name: {
+                    "collections": runner.collections,
+                    "failures": runner.failures,
+                    "last_seconds": round(runner.last_seconds, 4),
+                    "error": runner.error,
+                }
+                for name, (runner, _) in sorted(self._runners.items())
+            },
+        }

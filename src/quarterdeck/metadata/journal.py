@@ -1,0 +1,310 @@
+"""Stored facts on disk: one JSON file, a journal of what came since, and the copies before both.
+
+    metadata.json            everything up to a revision (schema-versioned, mode 0600)
+    metadata.journal         what came since: JSON lines, each with a checksum
+    metadata.json.previous   the file before that one, and
+    metadata.journal.previous  the journal between the two: together the last good copy
+    metadata.lock            held by the one server that may write here
+
+All functions block; the store calls them from a thread. A line is durable when `append` returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterdeck.errors import Conflict, StorageRefused
+
+SCHEMA_VERSION = 1
+FILE = "metadata.json"
+JOURNAL = "metadata.journal"
+PREVIOUS = ".previous"
+LOCK = "metadata.lock"
+_CRC = b'{"crc":"'
+_HEAD = len(_CRC) + 8 + 2  # {"crc":"01234567",
+_raw = msgspec.json.Encoder(order="deterministic")
+
+
+class StoredEntry(msgspec.Struct, frozen=True):
+    """One stored fact: its value as JSON, the revision and moment of its last change, what it means."""
+
+    value: msgspec.Raw
+    revision: int
+    updated_at: float
+    description: str = ""
+    include_in_list: bool = False
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the journal: what one write set and deleted, all at one revision."""
+
+    revision: int
+    set: dict[str, StoredEntry] = {}
+    delete: list[str] = []
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The JSON file."""
+
+    schema_version: int
+    revision: int
+    entries: dict[str, StoredEntry]
+
+
+class _Unreadable(Exception):
+    """This file is not a snapshot of ours; the text says why."""
+
+
+@dataclass
+class Loaded:
+    """What was found: entries and revision, and `problems` in words for `/health` (empty: all was well)."""
+
+    entries: dict[str, StoredEntry] = field(default_factory=dict)
+    revision: int = 0
+    problems: list[str] = field(default_factory=list)
+    # The journal can only be appended to when the snapshot it follows is the one that was loaded.
+    needs_fold: bool = False
+
+
+def lock(folder: Path) -> int:
+    """Become the one server of this folder; the descriptor that holds the lock.
+
+    Raises `Conflict` when another process has it, `StorageRefused` when the folder cannot be written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in _READ_ONLY and (folder / LOCK).exists():
+            descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            raise StorageRefused(
+                f"the folder {folder} cannot be written: {error.strerror}", hint="check its mode and its disk"
+            ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Conflict(
+            f"another metadata server works in {folder}; this one did not start",
+            hint="stop the other, or give this one a folder of its own",
+        ) from None
+    return descriptor
+
+
+_READ_ONLY = frozenset({1, 13, 30})  # EPERM, EACCES, EROFS
+
+
+def load(folder: Path) -> Loaded:
+    """Read what is there; a file that cannot be read is kept aside under another name and told of."""
+    found = Loaded()
+    snapshot = _snapshot(folder / FILE, found)
+    previous_journal = folder / (JOURNAL + PREVIOUS)
+    if snapshot is None and found.problems:
+        snapshot = _snapshot(folder / (FILE + PREVIOUS), found)
+        found.problems.append(
+            "the last good copy was loaded" if snapshot else "no good copy was found: only the journal was loaded"
+        )
+    if snapshot is not None:
+        found.entries = dict(snapshot.entries)
+        found.revision = snapshot.revision
+    _replay(previous_journal, found)
+    _replay(folder / JOURNAL, found)
+    return found
+
+
+def _snapshot(path: Path, found: Loaded) -> Snapshot | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        found.problems.append(f"{path.name} cannot be read ({error.strerror})")
+        return None
+    try:
+        return _checked_snapshot(data)
+    except _Unreadable as error:
+        aside = _keep_aside(path)
+        found.problems.append(f"{path.name} {error}; it is kept as {aside}")
+        found.needs_fold = True
+        return None
+
+
+def _checked_snapshot(data: bytes) -> Snapshot:
+    try:
+        version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise _Unreadable(f"has schema_version {version!r}, this program knows {SCHEMA_VERSION}")
+        return msgspec.json.decode(data, type=Snapshot)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Unreadable(f"is torn or corrupt ({error})") from None
+
+
+def _keep_aside(path: Path) -> str:
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    for number in range(1000):
+        aside = path.with_name(f"{path.name}.unreadable-{stamp}-{number}")
+        if not aside.exists():
+            break
+    # A second name, not a move: nothing is lost should we be killed before the next fold replaces the first.
+    with contextlib.suppress(OSError):
+        try:
+            os.link(path, aside)
+        except OSError:
+            shutil.copy2(path, aside)
+    return aside.name
+
+
+def _replay(path: Path, found: Loaded) -> None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        found.problems.append(f"{path.name} cannot be read ({error.strerror})")
+        return
+    lines = data.split(b"\n")
+    torn = lines.pop()  # what follows the last line end was being written when the end came: never answered
+    bad = [number for number, line in enumerate(lines, 1) if not _apply(line, found)]
+    if torn:
+        found.needs_fold = True
+    if bad:
+        found.needs_fold = True
+        aside = _keep_aside(path)
+        shown = ", ".join(map(str, bad[:5]))
+        found.problems.append(f"{path.name} has {len(bad)} unreadable lines ({shown}); it is kept as {aside}")
+
+
+def _apply(line: bytes, found: Loaded) -> bool:
+    body = b"{" + line[_HEAD:]
+    if line[: len(_CRC)] != _CRC or line[len(_CRC) : len(_CRC) + 8] != b"%08x" % zlib.crc32(body):
+        return False
+    try:
+        record = msgspec.json.decode(body, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    if record.revision > found.revision:
+        found.entries.update(record.set)
+        for key in record.delete:
+            found.entries.pop(key, None)
+        found.revision = record.revision
+    return True
+
+
+def line_of(record: Record) -> bytes:
+    """A record as a line of the journal, checksum first."""
+    body = _raw.encode(record)
+    return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:] + b"\n"
+
+
+class Journal:
+    """The open journal. After a failed append it is shortened to its last good end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+        self.size = 0
+        self._torn = False
+
+    def append(self, data: bytes) -> None:
+        """Write whole lines and wait until they are on the disk. Raises `StorageRefused`."""
+        try:
+            descriptor = self._open()
+            if self._torn:
+                self._cut(descriptor)
+            # The file is opened with O_DSYNC: one call that comes back when the bytes are durable,
+            # and so one wait for the interpreter instead of two.
+            written = os.write(descriptor, data)
+            if written != len(data):
+                raise OSError(28, "No space left on device")
+            self.size += written
+        except OSError as error:
+            self._torn = self._descriptor is not None
+            if self._descriptor is not None:
+                with contextlib.suppress(OSError):
+                    self._cut(self._descriptor)
+            raise _refused(self._folder, error) from error
+
+    def _cut(self, descriptor: int) -> None:
+        """Take away what a refused write left, so that it cannot come back at the next start."""
+        os.ftruncate(descriptor, self.size)
+        os.fdatasync(descriptor)
+        self._torn = False
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_DSYNC", os.O_SYNC)
+            self._descriptor = os.open(self._folder / JOURNAL, flags, 0o600)
+            self.size = os.fstat(self._descriptor).st_size
+            _sync_folder(self._folder)
+        return self._descriptor
+
+    def fold(self, snapshot: Snapshot) -> None:
+        """Make `snapshot` the JSON file and start an empty journal; the ones before are kept as `.previous`.
+
+        Killed at any point, the next load finds everything. Raises `StorageRefused`; the journal goes on then.
+        """
+        file = self._folder / FILE
+        new = self._folder / (FILE + ".new")
+        try:
+            text = msgspec.json.format(_raw.encode(snapshot), indent=2) + b"\n"
+            _write_durably(new, text)
+            if file.exists():
+                link = self._folder / (FILE + ".link")
+                link.unlink(missing_ok=True)
+                os.link(file, link)
+                link.replace(self._folder / (FILE + PREVIOUS))
+            new.replace(file)
+            _sync_folder(self._folder)
+            self.close()
+            journal = self._folder / JOURNAL
+            if journal.exists():
+                journal.replace(self._folder / (JOURNAL + PREVIOUS))
+            _sync_folder(self._folder)
+            self.size, self._torn = 0, False
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise _refused(self._folder, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _refused(folder: Path, error: OSError) -> StorageRefused:
+    return StorageRefused(
+        f"the disk refused the write in {folder.name}: {error.strerror}; nothing was stored, reads go on",
+        hint="free some space, or make the folder writable, and write again",
+    )
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
