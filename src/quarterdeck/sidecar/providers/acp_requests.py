@@ -43,7 +43,7 @@ class Requests:
         launch: Launch,
         tasks: TaskGroup,
         say: Callable[[Update], None],
-        send: Callable[[Message], Awaitable[None]],
+        send: Callable[[Message], Coroutine[Any, Any, None]],
     ) -> None:
         self._launch = launch
         self._tasks = tasks

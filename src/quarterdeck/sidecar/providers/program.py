@@ -77,6 +77,7 @@ class Program:
                 code = await self._child.wait()
                 await self._drain()
                 group.cancel_scope.cancel()
+            await self._child.close_pipes()
             self.exited.set()
             on_exit(Exited(code, self.last_words()))
         self.exited.set()
@@ -123,8 +124,8 @@ class Program:
             ) from error
 
     def interrupt(self) -> None:
-        """SIGINT to the program alone."""
-        self._child.interrupt()
+        """SIGINT to the program and the children in its group, as Ctrl-C does."""
+        self._child.interrupt(group=True)
 
     async def stop(self, grace_seconds: float) -> int:
         """End the whole tree and the readers; the exit code. Idempotent."""
