@@ -111,6 +111,15 @@ class Cgroup:
                 path.rmdir()
         return None
 
+    @classmethod
+    def find(cls, name: str) -> Cgroup | None:
+        """The group `quarterdeck-NAME` where it was made before; None where not."""
+        for root in _CGROUP_ROOTS:
+            path = root / _own_group(root) / f"quarterdeck-{name}"
+            if (path / "cgroup.kill").exists():
+                return cls(path)
+        return None
+
     def add(self, pid: int) -> bool:
         """Move a process in; False when it is gone or may not be moved."""
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
@@ -53,6 +54,7 @@ class Crew:
         self._jobs: dict[str, anyio.CancelScope] = {}
         self._restarts: dict[str, tuple[int, float]] = {}
         self._tasks: TaskGroup | None = None
+        self._last: dict[str, LinkView] = {}
 
     def backend(self, record: AgentRecord) -> Backend:
         """The backend of an agent."""
@@ -61,7 +63,7 @@ class Crew:
     def view(self, name: str) -> LinkView:
         """What the link to an agent knows; nothing where there is none."""
         link = self.links.get(name)
-        return link.view if link else LinkView()
+        return link.view if link else self._last.get(name, LinkView())
 
     def begin(self, tasks: TaskGroup) -> None:
         """Take up every agent where it was left."""
@@ -172,6 +174,7 @@ class Crew:
         )
         self._records.bury(record)
         self._restarts.pop(name, None)
+        self._last.pop(name, None)
         self.roster.removed(name)
         self._bus.publish(AgentDeleted(agent=name, rescue_ref=removed.rescue_ref))
 
@@ -197,11 +200,19 @@ class Crew:
     async def _unfollow(self, name: str) -> None:
         link = self.links.pop(name, None)
         if link is not None:
+            self._remember(link)
             await link.close()
+
+    def _remember(self, link: Link) -> None:
+        """What was known last; but nobody is there to take an answer any more."""
+        facts = link.view.facts
+        self._last[link.name] = LinkView(facts=replace(facts, needs_attention=[]) if facts else None)
 
     async def _gone(self, name: str, reason: str) -> None:
         """The sidecar is certainly dead: say so, leave no process of it, and restart it where that is wanted."""
-        self.links.pop(name, None)
+        link = self.links.pop(name, None)
+        if link is not None:
+            self._remember(link)
         record = self._records.get(name)
         if record is None or record.deleting_at is not None or record.wanted == "stopped":
             self.roster.look(name)

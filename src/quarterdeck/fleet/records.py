@@ -1,4 +1,4 @@
-"""The agents' records on disk: `agents/NAME/agent.json`, and of the deleted ones `deleted/NAME-ID/`."""
+"""The agents' records on disk: `agents/NAME/agent.json`, and of the deleted ones `deleted/ID/`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Records:
 
     def bury(self, record: AgentRecord) -> None:
         """Keep the record and the history of a deleted agent, and remove its folder; the name is free then."""
-        grave = self._deleted / f"{record.name}-{record.id}"
+        grave = self.grave(record)
         grave.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.folder(record.name)
         write_private(grave / RECORD_FILE, record)
@@ -103,6 +103,10 @@ class Records:
                 file.replace(grave / file.name)
         shutil.rmtree(folder, ignore_errors=True)
         self._known.pop(record.name, None)
+
+    def grave(self, record: AgentRecord) -> Path:
+        """Where the record and the history of a deleted agent lie."""
+        return self._deleted / record.id
 
     def deleted(self) -> list[AgentRecord]:
         """The deleted ones, newest first."""
@@ -122,6 +126,6 @@ class Records:
         gone: list[str] = []
         for record in self.deleted():
             if (record.deleted_at or 0) < older_than:
-                shutil.rmtree(self._deleted / f"{record.name}-{record.id}", ignore_errors=True)
+                shutil.rmtree(self.grave(record), ignore_errors=True)
                 gone.append(record.name)
         return gone

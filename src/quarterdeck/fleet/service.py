@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
-import msgspec
+from anyio.to_thread import run_sync
 
 from quarterdeck.config import Budget, FileConfig, Permissions
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, TooLarge, Unavailable
@@ -36,12 +37,14 @@ from quarterdeck.fleet.projects import DEFAULT_ROLE, Project, Projects, Role, in
 from quarterdeck.fleet.queue import BusyLimit
 from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Changes, Heard
+from quarterdeck.sidecar import offline
 from quarterdeck.sidecar.catalog import locate, resolve
 from quarterdeck.sidecar.client import SidecarClient
-from quarterdeck.sidecar.model import STATUSES, Attention, Task
+from quarterdeck.sidecar.model import STATUSES, Attention, LogEntry, Task
 from quarterdeck.sidecar.spec import LaunchSpec
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 MAX_WAIT_SECONDS = 25.0
 MAX_SPEC_BYTES = 100_000
 _FRESH_SECONDS = 1.0
@@ -61,25 +64,11 @@ class TaskHistory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogItem:
-    """One entry of the conversation."""
-
-    id: int
-    at: float
-    updated_at: float
-    incarnation: int
-    task_id: str | None
-    kind: str
-    text: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
 class LogHistory:
     """A page of an agent's log, newest first."""
 
     agent: str
-    entries: list[LogItem]
+    entries: list[LogEntry]
     page: int
     page_size: int
     total_count: int
@@ -271,23 +260,43 @@ class Fleet:
         return await (await self.client(name)).answer(attention_id, answer)
 
     async def history(self, name: str, *, page: int, page_size: int) -> TaskHistory:
-        """An agent's tasks, newest first."""
-        data = await self._page(name, "/v1/tasks", page, page_size)
-        tasks = [self._limit.with_position(name, t) for t in _convert(data["tasks"], list[Task])]
-        return TaskHistory(agent=name, tasks=tasks, **_paging(page, page_size, data["total_count"]))
+        """An agent's tasks, newest first; read from its file when its sidecar does not run."""
+        offset = _offset(page, page_size)
+        client = await self._client_or_none(name)
+        if client is None:
+            tasks, total = await self._offline(name, offline.tasks, offset, page_size)
+        else:
+            found = await client.tasks(offset=offset, limit=page_size)
+            tasks, total = [self._limit.with_position(name, t) for t in found.tasks], found.total_count
+        return TaskHistory(agent=name, tasks=tasks, **_paging(page, page_size, total))
 
     async def log(self, name: str, *, page: int, page_size: int) -> LogHistory:
-        """An agent's conversation and tool calls, newest first."""
-        data = await self._page(name, "/v1/log", page, page_size)
-        entries = _convert(data["entries"], list[LogItem])
-        return LogHistory(agent=name, entries=entries, **_paging(page, page_size, data["total_count"]))
+        """An agent's conversation and tool calls, newest first; also when its sidecar does not run."""
+        offset = _offset(page, page_size)
+        client = await self._client_or_none(name)
+        if client is None:
+            entries, total = await self._offline(name, offline.log_entries, offset, page_size)
+        else:
+            found = await client.log(offset=offset, limit=page_size)
+            entries, total = found.entries, found.total_count
+        return LogHistory(agent=name, entries=entries, **_paging(page, page_size, total))
 
-    async def _page(self, name: str, path: str, page: int, page_size: int) -> Any:
-        if page < 1 or not 1 <= page_size <= 100:
-            raise InvalidInput(f"page {page} of size {page_size}: pages count from 1, sizes go from 1 to 100")
-        client = await self.client(name)
-        params = {"offset": (page - 1) * page_size, "limit": page_size}
-        return await client.call(dict, "GET", path, params=params)
+    async def _client_or_none(self, name: str) -> SidecarClient | None:
+        link = self.crew.links.get(name)
+        return await link.client() if link is not None else None
+
+    async def _offline(
+        self, name: str, read: Callable[..., tuple[list[T], int]], offset: int, limit: int
+    ) -> tuple[list[T], int]:
+        record = self.records.get(name)
+        if record is not None:
+            folder = self._backend.folder(record)
+        else:
+            graves = [r for r in self.records.deleted() if r.name == name]
+            if not graves:
+                self._record(name)
+            folder = self.records.grave(graves[0])
+        return await run_sync(partial(read, folder, offset=offset, limit=limit))
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -440,6 +449,7 @@ class Fleet:
             watchdog=agents.watchdog,
             metadata=self._config.metadata,
             config_folder=str(self._folder),
+            base=record.base,
             task_bytes=self._config.limits.task_bytes,
         )
 
@@ -456,8 +466,10 @@ class Fleet:
 _NO_LINK = LinkView()
 
 
-def _convert(data: Any, kind: Any) -> Any:
-    return msgspec.convert(data, kind)
+def _offset(page: int, page_size: int) -> int:
+    if page < 1 or not 1 <= page_size <= 100:
+        raise InvalidInput(f"page {page} of size {page_size}: pages count from 1, sizes go from 1 to 100")
+    return (page - 1) * page_size
 
 
 def _paging(page: int, page_size: int, total: int) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from quarterdeck import __version__, web
 from quarterdeck.errors import Conflict, NotFound, StorageRefused, Unprocessable
 from quarterdeck.metadata.service import MetadataService
 from quarterdeck.sidecar import facts
-from quarterdeck.sidecar.model import Attention, Report, SidecarFacts, Task
+from quarterdeck.sidecar.model import Attention, LogPage, Report, SidecarFacts, Task, TaskPage
 from quarterdeck.sidecar.session import Session
-from quarterdeck.sidecar.store import LogEntry
 from quarterdeck.sidecar.stream import event_stream
 
 SUMMARY_CHARACTERS = 160
@@ -47,23 +46,6 @@ class NewReport(msgspec.Struct, forbid_unknown_fields=True):
     summary: str
     state: Literal["working", "idle", "complete", "failure"] = "working"
     link: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskPage:
-    """Tasks, newest first."""
-
-    tasks: list[Task]
-    total_count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogPage:
-    """Log entries, newest first; `next_cursor` asks for older ones."""
-
-    entries: list[LogEntry]
-    total_count: int
-    next_cursor: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

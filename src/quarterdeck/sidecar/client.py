@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 
 from quarterdeck.errors import Unavailable, error_from_json
-from quarterdeck.sidecar.model import Attention, SidecarFacts, Task
+from quarterdeck.sidecar.model import Attention, LogPage, SidecarFacts, Task, TaskPage
 from quarterdeck.sidecar.spec import Address
 
 T = TypeVar("T")
@@ -126,6 +126,14 @@ class SidecarClient:
             params={"incarnation": incarnation},
             headers={"Idempotency-Key": key} if key else None,
         )
+
+    async def tasks(self, *, offset: int, limit: int) -> TaskPage:
+        """Tasks, newest first."""
+        return await self.call(TaskPage, "GET", "/v1/tasks", params={"offset": offset, "limit": limit})
+
+    async def log(self, *, offset: int, limit: int) -> LogPage:
+        """Log entries, newest first."""
+        return await self.call(LogPage, "GET", "/v1/log", params={"offset": offset, "limit": limit})
 
     async def cancel(self, task_id: str, *, incarnation: int | None = None) -> Task:
         """Ask for the end of a task."""

@@ -64,11 +64,7 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
     closing, served = anyio.Event(), anyio.Event()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
-        session: Session
-
-        def task() -> dict[str, object] | None:
-            return _task_facts(session)
-
+        session = Session(spec, folder, store, make_provider, make_mcp=bridge)
         metadata = await stack.enter_async_context(
             MetadataService.open(
                 folder,
@@ -76,10 +72,11 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
                 agent=spec.name,
                 config=spec.metadata,
                 config_folder=Path(spec.config_folder) if spec.config_folder else None,
-                task=task,
+                task=lambda: _task_facts(session),
+                base=spec.base,
             )
         )
-        session = Session(spec, folder, store, make_provider, make_mcp=bridge, workspace_changed=metadata.poke)
+        session.workspace_changed = metadata.poke
         mcp = LazyMcp(session, metadata)
         api = SidecarApi(session, metadata, closing)
         app = web.Guard(make_app(api, metadata, mcp), token=token, open_paths=("/health",))

@@ -143,6 +143,49 @@ class SidecarFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened, in the order of `seq`."""
+
+    seq: int
+    at: float
+    incarnation: int
+    task_id: str | None
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEntry:
+    """One entry of the conversation: prompt, text, thought, tool, plan, permission, question, answer, report, note."""
+
+    id: int
+    at: float
+    updated_at: float
+    incarnation: int
+    task_id: str | None
+    kind: str
+    text: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPage:
+    """Tasks, newest first."""
+
+    tasks: list[Task]
+    total_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPage:
+    """Log entries, newest first; `next_cursor` asks for older ones."""
+
+    entries: list[LogEntry]
+    total_count: int
+    next_cursor: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StuckLimits:
     """Seconds of silence after which a busy agent is stuck: in general, with a tool open, with a question open."""
 

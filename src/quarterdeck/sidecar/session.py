@@ -57,7 +57,6 @@ class Session:
         make_provider: MakeProvider,
         *,
         make_mcp: MakeMcp | None = None,
-        workspace_changed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.spec = spec
@@ -79,10 +78,10 @@ class Session:
         self.stopped_at: float | None = None
         self.context: tuple[int | None, int | None] = (None, None)
         self.notes: deque[str] = deque(maxlen=20)
+        self.workspace_changed: Callable[[], None] = lambda: None
         self._folder = folder
         self._make_provider = make_provider
         self._make_mcp = make_mcp
-        self._workspace_changed = workspace_changed
         self._clock = clock
         self._cgroup: proctree.Cgroup | None = None
         self._unsaved: deque[ports.Update] = deque()
@@ -193,7 +192,7 @@ class Session:
         self.store.add_event("life_ended", {"exit_code": self.exit_code, "reason": reason}, incarnation=life.number)
         self.retrying = False
         self.stuck_since = None
-        self._workspace_changed()
+        self.workspace_changed()
         self.pulse.beat()
 
     def _ending(self) -> str:
@@ -384,7 +383,7 @@ class Session:
                 if isinstance(update, ports.Usage):
                     self._used(update, task_id)
                 elif isinstance(update, ports.ToolCall) and update.status in ("completed", "failed"):
-                    self._workspace_changed()
+                    self.workspace_changed()
         self.pulse.beat()
 
     def _turn_ended(self, update: ports.TurnEnded) -> None:
@@ -398,7 +397,7 @@ class Session:
             self.turns.receipt(update.turn_id, "started", self.incarnation)
         self.turns.end(update.outcome, self.incarnation, detail=update.detail, exit_code=update.exit_code)
         self._deaths.clear()
-        self._workspace_changed()
+        self.workspace_changed()
         if update.outcome == "canceled" and self._work is not None:
             self._work.start_soon(self._sweep, task.sent_at or 0, self._clock(), name="sweep")
 

@@ -38,6 +38,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     watchdog: Watchdog = Watchdog()
     metadata: MetadataTable = MetadataTable()
     config_folder: str | None = None
+    base: str | None = None
     task_bytes: int = 1_000_000
 
 

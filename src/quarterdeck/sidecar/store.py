@@ -11,14 +11,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
-from quarterdeck.sidecar.model import FINAL, Attention, Report, Task, TaskState, UsageTotals
+from quarterdeck.sidecar.model import FINAL, Attention, Event, LogEntry, Report, Task, TaskState, UsageTotals
 from quarterdeck.sidecar.schema import SCHEMA_VERSION, TABLES
 
 KEPT_EVENTS = 50_000
@@ -30,38 +30,15 @@ _TASK_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One thing that happened, in the order of `seq`."""
-
-    seq: int
-    at: float
-    incarnation: int
-    task_id: str | None
-    kind: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogEntry:
-    """One entry of the conversation: prompt, text, thought, tool, plan, permission, question, answer, report, note."""
-
-    id: int
-    at: float
-    updated_at: float
-    incarnation: int
-    task_id: str | None
-    kind: str
-    text: str
-    data: dict[str, Any]
-
-
 class Store:
     """See the module's text. Raises `StorageRefused` from every write when the disk is full or read-only."""
 
-    def __init__(self, file: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, file: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False) -> None:
         """Open or make the file. Raises `InternalError` when it is damaged or of a newer version."""
         self._clock = clock
+        if read_only:
+            self._db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
+            return
         self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         try:
             self._open()
