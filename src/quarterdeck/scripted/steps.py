@@ -119,6 +119,9 @@ class Turn:
             }
         )
 
+    def do_answers(self, _: str) -> None:
+        """What was answered was said already; the scripted model has this step."""
+
     def do_instructions(self, _: str) -> None:
         found = [record["instructions"] for record in sessions.read(self._session) if "instructions" in record]
         self.do_say("instructions: " + (found[-1] if found else "none"))
