@@ -35,16 +35,21 @@ def commit(git: Git) -> Callable[..., str]:
     return make
 
 
-def everything(folder: Path, git: Git) -> dict[str, str]:
+@pytest.fixture
+def everything(git: Git) -> Callable[[Path], dict[str, str]]:
     """All that a failed operation must leave as it was: refs, worktrees, status, files of a repository."""
-    return {
-        "refs": git(folder, "for-each-ref"),
-        "head": git(folder, "symbolic-ref", "-q", "HEAD"),
-        "worktrees": git(folder, "worktree", "list", "--porcelain"),
-        "status": git(folder, "status", "--porcelain", "--ignored"),
-        **{
-            str(path.relative_to(folder)): path.read_text()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and ".git" not in path.relative_to(folder).parts
-        },
-    }
+
+    def look(folder: Path) -> dict[str, str]:
+        return {
+            "refs": git(folder, "for-each-ref"),
+            "head": git(folder, "symbolic-ref", "-q", "HEAD"),
+            "worktrees": git(folder, "worktree", "list", "--porcelain"),
+            "status": git(folder, "status", "--porcelain", "--ignored"),
+            **{
+                str(path.relative_to(folder)): path.read_text()
+                for path in sorted(folder.rglob("*"))
+                if path.is_file() and ".git" not in path.relative_to(folder).parts
+            },
+        }
+
+    return look

@@ -131,7 +131,7 @@ def _as_added(path: Path, there: parse.Worktree, wanted: str) -> Added:
 
 async def _make_room(repo: Path, path: Path, there: parse.Worktree | None) -> None:
     """Clear what a crash left. Raises `Conflict` for a folder with content that git does not know as half-made."""
-    if there is None and (_has_entries(path) or (_exists(path) and not path.is_dir())):  # noqa: ASYNC240 (one stat)
+    if there is None and (_has_entries(path) or (_exists(path) and not path.is_dir())):
         raise Conflict(
             f"{path} already holds something that is no worktree of {repo}; nothing was changed",
             hint="move it away, or let `qd gc` look at it",
