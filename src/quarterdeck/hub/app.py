@@ -23,6 +23,7 @@ from quarterdeck import __version__, config, proctree, web
 from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.events import Bus, Event
 from quarterdeck.fleet.backends.local import LocalBackend
+from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.service import Fleet
 from quarterdeck.hub import place
 from quarterdeck.hub.http import HubApi, document
@@ -66,11 +67,15 @@ async def open_hub(given: HubSettings) -> AsyncIterator[Hub]:
     """The hub's service without any front door. The state folder's lock must be held."""
     bus = Bus()
     file = config.with_environment(config.load(given.folder))
-    backend = LocalBackend(given.state / "agents", log_level=given.log_level)
+    nursery = Nursery(place.prepare(given.state) / "nursery.log")
+    backend = LocalBackend(given.state / "agents", log_level=given.log_level, nursery=nursery)
     async with AsyncExitStack() as stack:
         events = stack.enter_context((place.prepare(given.state) / place.EVENTS_FILE).open("a", encoding="utf-8"))
         bus.subscribe(_write_to(events))
         bus.subscribe(lambda event: log.info("%s %s", type(event).__name__, _brief(event)))
+        helpers = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(helpers.cancel_scope.cancel)
+        helpers.start_soon(nursery.run, name="nursery")
         fleet = await stack.enter_async_context(Fleet.open(file, given.folder, given.state, backend, bus))
         yield Hub(fleet, given.folder, given.state)
 

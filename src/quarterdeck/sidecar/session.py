@@ -94,7 +94,8 @@ class Session:
     async def run(self) -> None:
         """Recover from what an earlier process left, then live until `stop`; nothing is left afterwards."""
         self._cgroup = proctree.Cgroup.create(self.spec.id)
-        await run_sync(proctree.kill_everything, None, self.spec.id, self._cgroup)
+        if self.incarnation:
+            await run_sync(proctree.kill_everything, None, self.spec.id, self._cgroup)
         self.store.forget_attention()
         self.turns.recover(self.incarnation)
         try:
