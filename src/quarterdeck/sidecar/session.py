@@ -222,7 +222,8 @@ class Session:
 
         Raises as `Turns.submit`, and `Conflict` when the agent is stopped, failed or out of budget.
         """
-        if self.state in ("stopping", "stopped", "failed"):
+        earlier = self.store.task_of_key(key)
+        if earlier is None and self.state in ("stopping", "stopped", "failed"):
             why = self.failure or self.budget_reason or "it was stopped"
             raise Conflict(f"the agent takes no tasks: {why}", hint=f"qd agents restart {self.spec.name}")
         result = self.turns.submit(
