@@ -222,6 +222,23 @@ async def test_changes_of_the_user_in_the_same_files_are_not_overwritten(
     assert (repo / "env.local").read_text() == "agent's\n"
 
 
+async def test_changes_of_the_user_are_looked_at_before_and_after_the_check(
+    repo: Path, tree: Path, git: Git, commit: Commit, bring: Bring, tmp_path: Path
+) -> None:
+    commit(tree, {"shared.txt": "agent\n"})
+    before = git(repo, "rev-parse", "main")
+    (repo / "shared.txt").write_text("mine\n")
+    with pytest.raises(Conflict, match="changes of its own"):
+        await bring(check=["touch", f"{tmp_path}/checked"])
+    assert not (tmp_path / "checked").exists()
+    git(repo, "checkout", "-q", "shared.txt")
+    with pytest.raises(Conflict, match="changes of its own") as caught:
+        await bring(check=["sh", "-c", f"echo meanwhile > {repo}/shared.txt"])
+    assert caught.value.details["files"] == ["shared.txt"]
+    assert (repo / "shared.txt").read_text() == "meanwhile\n"
+    assert git(repo, "rev-parse", "main") == before
+
+
 async def test_unsaved_work_of_the_agent_is_refused(
     repo: Path, tree: Path, git: Git, commit: Commit, bring: Bring
 ) -> None:
