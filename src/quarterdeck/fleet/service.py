@@ -11,12 +11,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import anyio
+import msgspec
 from anyio.to_thread import run_sync
 
 from quarterdeck.config import Budget, FileConfig, Permissions
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, TooLarge, Unavailable
+from quarterdeck.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    QuarterdeckError,
+    TooLarge,
+    Unavailable,
+    error_from_json,
+)
 from quarterdeck.events import AgentCreated, Bus
 from quarterdeck.fleet import admission, names
 from quarterdeck.fleet.bringup import Crew
@@ -356,6 +366,23 @@ class Fleet:
             group.start_soon(weigh)
         return detail(self._record(name), self.crew.view(name), metadata=metadata, disk_bytes=disk)
 
+    async def set_metadata(self, name: str, key: str, value: Any) -> bool:
+        """Store a fact about an agent's workspace, durably; whether it is new. Raises as the metadata server does."""
+        status, _, data = await (await self.client(name)).forward(
+            "PUT",
+            f"/metadata/{quote(key, safe='')}",
+            headers={"content-type": "application/json"},
+            body=msgspec.json.encode({"value": value}),
+        )
+        _raise_for(status, data)
+        return status == 201
+
+    async def delete_metadata(self, name: str, key: str) -> None:
+        """Delete a stored fact; fine when it was not there. Raises as the metadata server does."""
+        client = await self.client(name)
+        status, _, data = await client.forward("DELETE", f"/metadata/{quote(key, safe='')}", headers={}, body=b"")
+        _raise_for(status, data)
+
     async def wait(self, names_: list[str] | None, cursor: str | None, timeout_seconds: float) -> Changes:
         """What changed since a cursor, waiting for it up to 25 s. Raises `InvalidInput`, `NotFound`."""
         if not 0 <= timeout_seconds <= MAX_WAIT_SECONDS:
@@ -464,6 +491,11 @@ class Fleet:
 
 
 _NO_LINK = LinkView()
+
+
+def _raise_for(status: int, data: bytes) -> None:
+    if status >= 400:
+        raise error_from_json(msgspec.json.decode(data), status=status)
 
 
 def _offset(page: int, page_size: int) -> int:

@@ -27,6 +27,7 @@ from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.service import Fleet
 from quarterdeck.hub import place
 from quarterdeck.hub.http import HubApi, document
+from quarterdeck.hub.metadata_http import MetadataProxy
 from quarterdeck.hub.service import Hub
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ async def make_app(hub: Hub, closing: anyio.Event, *, token: str | None) -> Asyn
     from quarterdeck.hub.mcp import make_server
 
     mcp = make_server(hub).http_app(path="/", stateless_http=True, json_response=False)
-    table = HubApi(hub, closing).routes()
+    table = [*MetadataProxy(hub.fleet).routes(), *HubApi(hub, closing).routes()]
     described = document(table)
 
     async def openapi(call: web.Call) -> Any:

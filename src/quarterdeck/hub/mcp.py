@@ -56,6 +56,23 @@ class Roles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetadataWritten:
+    """That a fact is stored; `created` is false when it replaced one."""
+
+    agent: str
+    key: str
+    created: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataDeleted:
+    """That a fact is not stored any more."""
+
+    agent: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Canceled:
     """The task as it is now; null when the agent itself was still coming up and was called off."""
 
@@ -160,6 +177,26 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     ) -> Changes:
         """What changed since a cursor, and the cursor to pass next. Without a cursor: how things are now, at once."""
         return await fleet.wait(agent_names, cursor, timeout_seconds)
+
+    @server.tool(annotations=_SAFE)
+    @_translated
+    async def set_agent_metadata(
+        agent_name: AgentName,
+        key: Annotated[str, Field(description="Letters, digits and ._/-, at most 256 characters")],
+        value: Annotated[Any, Field(description="Text, or any JSON of at most 4 KB")],
+    ) -> MetadataWritten:
+        """Store a fact about an agent's workspace. A collected fact (git_*, pull_request_*) cannot be overwritten."""
+        created = await fleet.set_metadata(agent_name, key, value)
+        return MetadataWritten(agent=agent_name, key=key, created=created)
+
+    @server.tool(annotations=_ENDS)
+    @_translated
+    async def delete_agent_metadata(
+        agent_name: AgentName, key: Annotated[str, Field(description="The key of a stored fact")]
+    ) -> MetadataDeleted:
+        """Delete a stored fact; that it was not there is no error."""
+        await fleet.delete_metadata(agent_name, key)
+        return MetadataDeleted(agent=agent_name, key=key)
 
     @server.tool(annotations=_READS)
     @_translated
