@@ -98,6 +98,14 @@ class AgentSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetShown:
+    """What an agent may use, as it is told; None is no limit."""
+
+    usd: float | None
+    tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentDetail:
     """All that is known of one agent. `metadata` holds every key with its value, source, age and error."""
 
@@ -134,7 +142,7 @@ class AgentDetail:
     exit_code: int | None
     report: Report | None
     usage: UsageTotals
-    budget: Budget
+    budget: BudgetShown
     permissions: Permissions
     restart: Restart
     disk_bytes: int | None
@@ -254,7 +262,7 @@ def detail(record: AgentRecord, link: LinkView, *, metadata: dict[str, Any], dis
         exit_code=facts.exit_code if facts else None,
         report=facts.report if facts else None,
         usage=facts.usage if facts else UsageTotals(),
-        budget=record.budget,
+        budget=BudgetShown(usd=record.budget.usd, tokens=record.budget.tokens),
         permissions=record.permissions,
         restart=record.restart,
         disk_bytes=disk_bytes,

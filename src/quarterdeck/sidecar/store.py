@@ -61,6 +61,11 @@ class Store:
         self._db.executescript(TABLES)
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
+    def is_made(self) -> bool:
+        """Whether the tables are there; for a reader that comes while the file is being made."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        return bool(version)
+
     def close(self) -> None:
         """Fold the journal and close."""
         self._db.close()
