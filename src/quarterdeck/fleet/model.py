@@ -178,7 +178,7 @@ def derive_status(record: AgentRecord, link: LinkView) -> tuple[Status, Activity
     if record.wanted == "stopped":
         stopped = facts is None or facts.session in ("stopped", "failed")
         return ("stopped" if stopped else "stopping"), None
-    if facts is None:
+    if facts is None or record.started_at is None:
         return "starting", None
     return facts.status, facts.activity
 

@@ -15,10 +15,10 @@ from quarterdeck.config import Budget, Permissions
 from quarterdeck.errors import Conflict, InternalError, NotFound, TooLarge, Unavailable
 from quarterdeck.events import Event
 from quarterdeck.fleet.git.leftover_plan import Leftover
+from quarterdeck.fleet.looking import MAX_WAIT_SECONDS, LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, Restart
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
-from quarterdeck.fleet.service import MAX_WAIT_SECONDS, LogHistory, TaskHistory
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub, HubFacts
 from quarterdeck.sidecar.model import Attention, Task

@@ -18,10 +18,10 @@ from pydantic import Field
 
 from quarterdeck import __version__
 from quarterdeck.errors import QuarterdeckError
+from quarterdeck.fleet.looking import LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
-from quarterdeck.fleet.service import LogHistory, TaskHistory
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub
 from quarterdeck.sidecar.model import Attention, Status, Task

@@ -141,9 +141,14 @@ class LocalBackend:
             if proctree.is_alive(address.pid, address.started_at):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(address.pid, signal.SIGKILL)
+        await run_sync(self._end_unannounced, record)
         await run_sync(proctree.kill_everything, None, record.id, proctree.Cgroup.find(record.id))
         process.reap()
         (self.folder(record) / files.ADDRESS_FILE).unlink(missing_ok=True)
+
+    def _end_unannounced(self, record: AgentRecord) -> None:
+        """End a sidecar that has not said where it listens: its hub was killed, or called it off, while it came up."""
+        proctree.signal_all(proctree.working_in(self.folder(record), "quarterdeck.sidecar"), signal.SIGKILL)
 
     async def remove(self, record: AgentRecord) -> Removed:
         """Rescue what is unsaved, remove the worktree; the branch stays when it has work of its own."""
