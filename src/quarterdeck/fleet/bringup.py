@@ -242,12 +242,18 @@ class Crew:
         if link is not None:
             self._remember(link)
         record = self._records.get(name)
-        if record is None or record.deleting_at is not None or record.wanted == "stopped":
+        if (
+            record is None
+            or record.deleting_at is not None
+            or record.failed_at is not None
+            or record.wanted == "stopped"
+        ):
             self.roster.look(name)
             return
         restart = record.restart == "always"
-        self._records.change(name, gone_at=time.time(), gone_reason=reason)
-        self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
+        if record.gone_at is None:
+            self._records.change(name, gone_at=time.time(), gone_reason=reason)
+            self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
         self.roster.look(name)
         async with self._locks.setdefault(name, anyio.Lock()):
             now = self._records.get(name)

@@ -37,6 +37,8 @@ class Tasking(FleetCore):
     async def cancel_task(self, name: str, task_id: str | None = None) -> Task | None:
         """Cancel the running task (or that one); an agent that is still coming up is called off (None then)."""
         record = self._record(name)
+        if record.deleting_at is not None:
+            raise Conflict(f"agent {name} is being deleted")
         if record.started_at is None and self.crew.call_off(name):
             self.crew.roster.look(name)
             return None
