@@ -6,12 +6,13 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import psutil
 import pytest
 from anyio.abc import TaskGroup
 
@@ -149,6 +150,14 @@ class Driver:
         """What is left of it."""
         assert self.launch.mark is not None
         return proctree.marked(self.launch.mark)
+
+    def runs(self, words: str) -> bool:
+        """Whether a process of it runs with these words in its command line."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if words in " ".join(process.cmdline()):
+                    return True
+        return False
 
 
 @asynccontextmanager

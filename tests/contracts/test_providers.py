@@ -147,7 +147,9 @@ async def kill_at_work(driver: Driver) -> ports.Exited:
         assert driver.opened.pid is not None
         os.kill(driver.opened.pid, signal.SIGKILL)
     else:
-        next(p for p in driver.processes() if "step_command" in " ".join(p.cmdline())).send_signal(signal.SIGKILL)
+        for process in driver.processes():
+            if "step_command" in " ".join(process.cmdline()):
+                process.send_signal(signal.SIGKILL)
     return await driver.of(ports.Exited)
 
 
@@ -228,11 +230,8 @@ async def test_close_leaves_nothing_not_even_a_child_in_its_own_session(case: Ca
         await driver.provider.prompt("turn-1", "@child 600\n@run python3 -c 'import time; time.sleep(600)'")
         await driver.until(lambda us: next((u for u in us if isinstance(u, ports.ToolCall) and u.title), None))
 
-        def sleeper() -> bool:
-            return any("sleep" in p.name() for p in driver.processes())
-
         with anyio.fail_after(20):
-            while not sleeper():
+            while not driver.runs("sleep 600"):
                 await anyio.sleep(0.05)
         said = len(driver.updates)
         await driver.provider.close(0.5)

@@ -304,6 +304,9 @@ class Turn:
     def do_garbage(self, size: str) -> None:
         self._wire.raw(b"x" * int(size or "20") + b"\n")
 
+    def do_raw(self, line: str) -> None:
+        self._wire.raw(line.encode() + b"\n")
+
     def do_partial(self, _: str) -> None:
         self._wire.raw(b'{"jsonrpc":"2.0","method":"session/upd\n')
 

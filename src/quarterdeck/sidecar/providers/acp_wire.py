@@ -92,6 +92,8 @@ class Wire:
         if not isinstance(message, dict) or not ("method" in message or "id" in message):
             self._on_noise(Noise(line[:SHOWN_NOISE].decode(errors="replace")))
         elif "method" not in message and isinstance(message["id"], int):
+            if not isinstance(message.get("error", {}), dict):
+                message["error"] = {"code": INTERNAL, "message": str(message["error"])[:SHOWN_NOISE]}
             self._transport.push(message)
         else:
             self._on_message(message)

@@ -49,6 +49,36 @@ async def test_garbage_partial_json_and_ten_megabytes_are_noise(acp: Case, tmp_p
         assert "10000174 bytes" in noise[3] or "bytes was dropped" in noise[3]
 
 
+NASTY = [
+    "null", "[]", "3", "{}", '{"id": null}', '{"id": 99, "result": 5}', '{"id": 99, "error": "no"}', '{"id": []}',
+    '{"id": "turn-9", "result": {}}', '{"method": 5}', '{"method": "session/update"}',
+    '{"method": "session/update", "params": []}', '{"method": "session/update", "params": {"update": 5}}',
+    '{"method": "session/update", "params": {"update": {"sessionUpdate": "plan", "entries": 5}}}',
+    '{"method": "session/update", "params": {"update": {"sessionUpdate": "tool_call", "content": 5}}}',
+    '{"method": "session/update", "params": {"update": {"sessionUpdate": "usage_update", "used": "x", "cost": 3}}}',
+    '{"id": 7, "method": "session/request_permission", "params": {"options": 5, "toolCall": 5}}',
+    '{"id": 7, "method": "session/request_permission", "params": {"toolCall": {"locations": 5}, "options": [5]}}',
+    '{"id": 8, "method": "elicitation/create", "params": {"requestedSchema": {"properties": {"a": 5}}}}',
+    '{"id": 8, "method": "elicitation/create", "params": {"requestedSchema": 5}}',
+    '{"id": 9, "method": "fs/read_text_file", "params": {"path": 5, "line": "x"}}',
+    '{"id": 9, "method": "fs/write_text_file"}', '{"id": 9, "method": "terminal/create", "params": {}}',
+    '{"method": "$/progress"}', '{"method": "_own/thing"}', "[" * 100_000, '"\\ud800"', "\x00\xff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("permissions", ["ask", "edits"])
+async def test_no_message_can_end_the_reading(acp: Case, tmp_path: Path, permissions: str) -> None:
+    async with driving(acp, tmp_path, permissions=permissions) as driver:
+        await driver.start()
+        lines = "\n".join(f"@raw {line}" for line in NASTY)
+        ended = await driver.run(f"{lines}\n@say still here")
+        assert ended.outcome == "succeeded"
+        assert "still here" in driver.said
+        asked = [u.request_id for u in driver.every(ports.Permission) + driver.every(ports.Question)]
+        assert sorted(asked) == sorted(u.request_id for u in driver.every(ports.Withdrawn))
+        assert (await driver.run("@say and again", "turn-2")).outcome == "succeeded"
+
+
 async def test_a_line_just_under_the_limit_passes(acp: Case, tmp_path: Path) -> None:
     async with driving(acp, tmp_path) as driver:
         await driver.start()
