@@ -133,16 +133,16 @@ class HubClient:
         """An MCP client, to be used with `async with`."""
         return Client(StreamableHttpTransport(f"{self.url}/mcp", headers=self.headers))
 
-    async def get(self, path: str, *, status: int = 200, **params: Any) -> Any:
+    async def get(self, path: str, *, expect: int = 200, **params: Any) -> Any:
         """A GET that must be answered with this status; the decoded body."""
         answer = await self.http.get(path, params=params)
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == expect, answer.text
         return answer.json()
 
-    async def post(self, path: str, body: Any = None, *, status: int | tuple[int, ...] = (200, 201, 202)) -> Any:
+    async def post(self, path: str, body: Any = None, *, expect: int | tuple[int, ...] = (200, 201, 202)) -> Any:
         """A POST that must be answered with this status; the decoded body."""
         answer = await self.http.post(path, json=body or {})
-        assert answer.status_code in ((status,) if isinstance(status, int) else status), answer.text
+        assert answer.status_code in ((expect,) if isinstance(expect, int) else expect), answer.text
         return answer.json()
 
     async def create(self, name: str, task: str | None = None, **more: Any) -> Any:
