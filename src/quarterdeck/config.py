@@ -224,6 +224,16 @@ def number(name: str, default: int) -> int:
         raise InvalidInput(f"{name} is {text!r}, which is not a whole number") from None
 
 
+def with_environment(config: FileConfig) -> FileConfig:
+    """The configuration with what the machine's variables say before it. Raises `InvalidInput`."""
+    limits = msgspec.structs.replace(
+        config.limits,
+        free_memory_mb=number("QD_FREE_MEMORY_MB", config.limits.free_memory_mb),
+        free_disk_mb=number("QD_FREE_DISK_MB", config.limits.free_disk_mb),
+    )
+    return msgspec.structs.replace(config, limits=limits)
+
+
 def load(folder: Path) -> FileConfig:
     """Read `quarterdeck.toml` in a folder; the defaults where there is none.
 

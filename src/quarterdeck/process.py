@@ -24,6 +24,7 @@ from quarterdeck.config import base_environment
 from quarterdeck.errors import Unavailable
 
 KEPT_OUTPUT = 64 * 1024 * 1024
+_EXIT_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,33 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Wait for its end and give the exit code."""
-        return await self._process.wait()
+        """Wait for its end and give the exit code.
 
-    def interrupt(self) -> None:
-        """SIGINT to the program alone."""
-        self._signal(signal.SIGINT)
+        asyncio before 3.13 wakes the waiter only when the pipes are closed, too, and a grandchild may hold
+        them open for long; so the exit code itself is looked at now and then.
+        """
+        ended = anyio.Event()
+
+        async def watch() -> None:
+            await self._process.wait()
+            ended.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            while self._process.returncode is None:
+                with anyio.move_on_after(_EXIT_POLL_SECONDS):
+                    await ended.wait()
+            group.cancel_scope.cancel()
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    def interrupt(self, *, group: bool = False) -> None:
+        """SIGINT to the program alone, or to its process group as Ctrl-C in a terminal does."""
+        if group and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGINT)
+        else:
+            self._signal(signal.SIGINT)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -230,18 +252,22 @@ class Child:
             if self._process.returncode is None and grace_seconds > 0:
                 self._signal(signal.SIGTERM)
                 with anyio.move_on_after(grace_seconds):
-                    await self._process.wait()
+                    await self.wait()
             await run_sync(
                 proctree.kill_everything,
                 self.pid if self._process.returncode is None else None,
                 self._mark,
                 self._cgroup,
             )
-            code = await self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    await stream.aclose()
+            code = await self.wait()
+            await self.close_pipes()
         return code
+
+    async def close_pipes(self) -> None:
+        """Let go of its pipes, which a grandchild may hold open for longer than the program lives."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                await stream.aclose()
 
 
 def _append(path: Path) -> IO[bytes]:

@@ -37,12 +37,35 @@ def become_subreaper() -> bool:
     return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def reap_adopted(ours: set[int]) -> None:
-    """Collect zombies that were reparented to this process, except `ours` (somebody waits for those)."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error, ChildProcessError):
-            if child.pid not in ours and child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
+def reap_adopted(seen_before: set[int]) -> set[int]:
+    """Collect orphans that this process adopted and that have ended; the zombies that are left.
+
+    Only those that were zombies at the call before too: younger ones may have somebody waiting for them.
+    """
+    zombies = {pid for pid in _children() if _is_zombie(pid)}
+    for pid in zombies & seen_before:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return zombies - seen_before
+
+
+def _children() -> list[int]:
+    """The direct children of this process."""
+    listing = list(Path("/proc/self/task").glob("*/children"))
+    if not listing:
+        return [child.pid for child in psutil.Process().children()]
+    pids: list[int] = []
+    for file in listing:
+        with contextlib.suppress(OSError):
+            pids += [int(pid) for pid in file.read_text().split()]
+    return pids
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def started_at(pid: int) -> float | None:
@@ -86,6 +109,15 @@ class Cgroup:
                 return cls(path)
             with contextlib.suppress(OSError):
                 path.rmdir()
+        return None
+
+    @classmethod
+    def find(cls, name: str) -> Cgroup | None:
+        """The group `quarterdeck-NAME` where it was made before; None where not."""
+        for root in _CGROUP_ROOTS:
+            path = root / _own_group(root) / f"quarterdeck-{name}"
+            if (path / "cgroup.kill").exists():
+                return cls(path)
         return None
 
     def add(self, pid: int) -> bool:
@@ -185,3 +217,14 @@ def kill_everything(pid: int | None, mark: str | None, cgroup: Cgroup | None, *,
         if time.monotonic() > end:
             return len(killed)
         time.sleep(0.002)
+
+
+def kill_started_between(mark: str, since: float, until: float, spared: int | None) -> int:
+    """SIGKILL the marked processes that were started in that time, one pid spared; how many."""
+    victims: list[psutil.Process] = []
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error):
+            if process.pid != spared and since <= process.create_time() <= until:
+                victims.append(process)
+    signal_all(victims, signal.SIGKILL)
+    return len(victims)

@@ -1,0 +1,45 @@
+"""Small JSON files of ours: private, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from quarterdeck.errors import InternalError
+
+T = TypeVar("T")
+
+
+def write_private(file: Path, value: Any) -> None:
+    """Write a JSON file, mode 0600: temporary file, fsync, rename. Raises `OSError`."""
+    data = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(file: Path, kind: type[T]) -> T | None:
+    """Read such a file; None where there is none. Raises `InternalError` for one that cannot be right."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InternalError(f"{file} cannot be read: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise InternalError(
+            f"{file} cannot be read: {error}", hint="it was changed by hand, or by another version"
+        ) from error

@@ -1,0 +1,1 @@
+"""Agents, their workspaces and the git work that brings their results home."""

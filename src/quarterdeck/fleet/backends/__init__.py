@@ -1,0 +1,1 @@
+"""Where workspaces live, one adapter each."""

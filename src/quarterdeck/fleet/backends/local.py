@@ -1,0 +1,160 @@
+"""The local backend: a git worktree and processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+
+from quarterdeck import process, proctree
+from quarterdeck.config import base_environment, passed
+from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.files import read_json, write_private
+from quarterdeck.fleet.git import repository, rescue, usage, worktree
+from quarterdeck.fleet.model import AgentRecord
+from quarterdeck.fleet.ports import Provisioned, Removed
+from quarterdeck.sidecar import spec as files
+from quarterdeck.sidecar.client import SidecarClient, Unreachable
+from quarterdeck.sidecar.spec import Address, LaunchSpec
+
+_START_SECONDS = 20.0
+_TWIN_SECONDS = 1.0
+_POLL_SECONDS = 0.004
+
+
+class LocalBackend:
+    """Agents below `STATE/agents`, each with a worktree on a branch `qd/NAME`."""
+
+    name = "local"
+
+    def __init__(self, agents: Path, *, log_level: str = "info") -> None:
+        self._agents = agents
+        self._log_level = log_level
+
+    def folder(self, record: AgentRecord) -> Path:
+        """`STATE/agents/NAME`."""
+        return self._agents / record.name
+
+    async def provision(self, record: AgentRecord) -> Provisioned:
+        """Add the worktree, or use that of the agent whose workspace is shared."""
+        if record.shares is not None:
+            if record.workspace is None or not Path(record.workspace).is_dir():
+                raise NotFound(
+                    f"the workspace of agent {record.shares} is gone", hint="create the agent without workspace="
+                )
+            return Provisioned(workspace=record.workspace, branch=record.branch, base_sha=record.base_sha)
+        repo = Path(record.repo)
+        notes: list[str] = []
+        facts = await repository.inspect(repo)
+        if facts.dirty:
+            notes.append("the repository has uncommitted changes; the agent starts from the last commit, without them")
+        base_sha = record.base_sha or await repository.branch_sha(repo, record.base)
+        path = self.folder(record) / "worktree"
+        added = await worktree.add(repo, path, record.branch or f"qd/{record.name}", base_sha)
+        return Provisioned(workspace=str(path), branch=added.branch, base_sha=base_sha, notes=notes)
+
+    async def start(self, record: AgentRecord, launch: LaunchSpec) -> Address:
+        """Start `qd sidecar` detached from this process and wait until it says where it listens."""
+        running = await self.address(record)
+        if running is not None and await self.gone(record) is None:
+            return running
+        folder = self.folder(record)
+        await run_sync(write_private, folder / files.LAUNCH_FILE, launch)
+        if running is not None:
+            (folder / files.ADDRESS_FILE).unlink(missing_ok=True)
+        environment = {**base_environment(), **passed(launch.pass_env)}
+        command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
+        pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
+        deadline = time.monotonic() + _START_SECONDS
+        ended: int | None = None
+        while time.monotonic() < deadline:
+            address = await self.address(record)
+            if address is not None:
+                return address
+            if ended is None and (ended := process.reap().get(pid)) is not None:
+                # One that a killed hub began may hold the folder and be about to say where it listens.
+                deadline = min(deadline, time.monotonic() + _TWIN_SECONDS)
+            await anyio.sleep(_POLL_SECONDS)
+        if ended is not None:
+            raise Unavailable(f"the sidecar of {record.name} ended ({ended}): {self._log_tail(record)}")
+        raise Unavailable(
+            f"the sidecar of {record.name} did not come up within {_START_SECONDS:.0f} s: {self._log_tail(record)}"
+        )
+
+    def _log_tail(self, record: AgentRecord) -> str:
+        try:
+            with (self.folder(record) / files.LOG_FILE).open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 2000))
+                lines = log.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return "it has no log"
+        return lines[-1] if lines else "its log is empty"
+
+    async def address(self, record: AgentRecord) -> Address | None:
+        """What the sidecar wrote into the agent's folder."""
+        return read_json(self.folder(record) / files.ADDRESS_FILE, Address)
+
+    async def gone(self, record: AgentRecord) -> str | None:
+        """Certain, since pid and start time name one process for ever."""
+        address = await self.address(record)
+        if address is None:
+            return "its sidecar is not running"
+        if proctree.is_alive(address.pid, address.started_at):
+            return None
+        code = process.reap().get(address.pid)
+        how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
+        return f"its sidecar, process {address.pid}, is gone{how} and did not end in good order"
+
+    async def stop(self, record: AgentRecord, *, grace_seconds: float) -> None:
+        """Ask, then signal, then kill; afterwards the agent's mark is on no process any more."""
+        address = await self.address(record)
+        if address is not None and await self.gone(record) is None:
+            client = SidecarClient.connect(address, record.name)
+            try:
+                with contextlib.suppress(Unreachable):
+                    await client.stop()
+            finally:
+                await client.aclose()
+            with anyio.move_on_after(grace_seconds):
+                while proctree.is_alive(address.pid, address.started_at):
+                    process.reap()
+                    await anyio.sleep(_POLL_SECONDS)
+            if proctree.is_alive(address.pid, address.started_at):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(address.pid, signal.SIGKILL)
+        await run_sync(proctree.kill_everything, None, record.id, proctree.Cgroup.find(record.id))
+        process.reap()
+        (self.folder(record) / files.ADDRESS_FILE).unlink(missing_ok=True)
+
+    async def remove(self, record: AgentRecord) -> Removed:
+        """Rescue what is unsaved, remove the worktree; the branch stays when it has work of its own."""
+        if record.shares is not None or record.workspace is None:
+            return Removed()
+        repo, path = Path(record.repo), Path(record.workspace)
+        if not repo.is_dir():
+            return Removed(notes=[f"the repository {repo} is gone; nothing could be saved or removed there"])
+        notes: list[str] = []
+        rescued = None
+        if path.is_dir():
+            rescued = await rescue.rescue(repo, path, record.name, time.time())
+            if rescued is not None and rescued.not_kept:
+                notes.append(f"could not be saved: {'; '.join(rescued.not_kept)}")
+        assert record.branch is not None
+        removed = await worktree.remove(repo, path, record.branch, base=record.base)
+        return Removed(
+            rescue_ref=rescued.ref if rescued else record.rescue_ref,
+            rescue_files=rescued.files if rescued else 0,
+            branch_kept=removed.branch if removed.branch_kept else None,
+            notes=notes,
+        )
+
+    async def disk_use(self, record: AgentRecord) -> int:
+        """Blocks of the agent's folder, its worktree included."""
+        return await usage.disk_use(self.folder(record))

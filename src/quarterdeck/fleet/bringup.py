@@ -1,0 +1,235 @@
+"""What takes long, carried out whatever becomes of the client or of the hub: bringing up, restarting, deleting.
+
+Each step is recorded before the next one, and each may be repeated: a hub that starts goes on where the
+one before it was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+from anyio.abc import TaskGroup
+
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.events import AgentDeleted, AgentFailed, Bus, SidecarDied
+from quarterdeck.fleet.link import Link
+from quarterdeck.fleet.model import AgentRecord, LinkView
+from quarterdeck.fleet.ports import Backend
+from quarterdeck.fleet.records import Records
+from quarterdeck.fleet.roster import Heard, Roster
+from quarterdeck.sidecar.spec import LaunchSpec
+
+log = logging.getLogger(__name__)
+STOP_SECONDS = 8.0
+_RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+_SETTLED_SECONDS = 120.0
+MakeLaunch = Callable[[AgentRecord], LaunchSpec]
+
+
+class Crew:
+    """Keeps every agent where its record says it should be; owns the links."""
+
+    def __init__(
+        self,
+        records: Records,
+        backends: dict[str, Backend],
+        bus: Bus,
+        make_launch: MakeLaunch,
+        heard: Heard,
+        deliver: Callable[[AgentRecord], Awaitable[None]],
+    ) -> None:
+        self.links: dict[str, Link] = {}
+        self.roster = Roster(bus, self.view, records.get)
+        self._records = records
+        self._backends = backends
+        self._bus = bus
+        self._make_launch = make_launch
+        self._heard = heard
+        self._deliver = deliver
+        self._locks: dict[str, anyio.Lock] = {}
+        self._jobs: dict[str, anyio.CancelScope] = {}
+        self._restarts: dict[str, tuple[int, float]] = {}
+        self._tasks: TaskGroup | None = None
+        self._last: dict[str, LinkView] = {}
+
+    def backend(self, record: AgentRecord) -> Backend:
+        """The backend of an agent."""
+        return self._backends[record.backend]
+
+    def view(self, name: str) -> LinkView:
+        """What the link to an agent knows; nothing where there is none."""
+        link = self.links.get(name)
+        return link.view if link else self._last.get(name, LinkView())
+
+    def begin(self, tasks: TaskGroup) -> None:
+        """Take up every agent where it was left."""
+        self._tasks = tasks
+        for record in self._records.load():
+            if record.deleting_at is not None:
+                self.spawn(self.delete, record.name)
+            elif record.canceled_at is not None or record.failed_at is not None:
+                self.roster.look(record.name)
+            elif record.provisioned_at is None or (record.wanted == "running" and record.started_at is None):
+                self.spawn(self.bring_up, record.name)
+            elif record.wanted == "running":
+                self._follow(record)
+            self.roster.look(record.name)
+
+    def spawn(self, job: Callable[[str], Awaitable[None]], name: str) -> None:
+        """Run a job of an agent in the hub's own task group, not the client's."""
+        assert self._tasks is not None
+        self._tasks.start_soon(self._guarded, job, name, name=f"{getattr(job, '__name__', 'job')}-{name}")
+
+    async def _guarded(self, job: Callable[[str], Awaitable[None]], name: str) -> None:
+        lock = self._locks.setdefault(name, anyio.Lock())
+        async with lock:
+            scope = anyio.CancelScope()
+            self._jobs[name] = scope
+            try:
+                with scope:
+                    await job(name)
+            except QuarterdeckError as error:
+                self._fail(name, error)
+            except Exception as error:
+                log.exception("a job of agent %s failed", name)
+                self._fail(name, QuarterdeckError(f"an error inside Quarterdeck: {error!r}"))
+            finally:
+                self._jobs.pop(name, None)
+        if self._records.get(name) is None:
+            self._locks.pop(name, None)
+        self.roster.look(name)
+
+    def _fail(self, name: str, error: QuarterdeckError) -> None:
+        if self._records.get(name) is None:
+            return
+        reason = f"{error.message} ({error.hint})" if error.hint else error.message
+        log.warning("agent %s: %s", name, reason)
+        self._records.change(name, failed_at=time.time(), failure=reason, deleting_at=None)
+        self._bus.publish(AgentFailed(agent=name, reason=reason))
+
+    # -- jobs -----------------------------------------------------------------------------------------
+
+    async def bring_up(self, name: str) -> None:
+        """Workspace, sidecar, link, first task; each recorded."""
+        record = self._records.get(name)
+        if record is None or record.deleting_at is not None or record.canceled_at is not None:
+            return
+        backend = self.backend(record)
+        if record.provisioned_at is None:
+            made = await backend.provision(record)
+            record = self._records.change(
+                name,
+                workspace=made.workspace,
+                branch=made.branch,
+                base_sha=made.base_sha,
+                notes=[*record.notes, *made.notes],
+                provisioned_at=time.time(),
+            )
+            self.roster.look(name)
+        await backend.start(record, self._make_launch(record))
+        record = self._records.change(name, started_at=time.time(), gone_at=None, gone_reason=None)
+        self._follow(record)
+        await self._deliver(record)
+
+    async def restart(self, name: str) -> None:
+        """End what runs, start the sidecar anew: a new incarnation with the same history."""
+        record = self._records.get(name)
+        if record is None or record.deleting_at is not None:
+            return
+        await self._unfollow(name)
+        await self.backend(record).stop(record, grace_seconds=STOP_SECONDS)
+        self._records.change(
+            name, failed_at=None, failure=None, canceled_at=None, gone_at=None, gone_reason=None, wanted="running"
+        )
+        self.roster.look(name)
+        await self.bring_up(name)
+
+    async def stop(self, name: str) -> None:
+        """End the agent and its sidecar; everything else of it stays."""
+        record = self._records.get(name)
+        if record is None:
+            return
+        await self.backend(record).stop(record, grace_seconds=STOP_SECONDS)
+        await self._unfollow(name)
+
+    async def delete(self, name: str) -> None:
+        """End the agent, save its unsaved work, remove its workspace and its folder."""
+        record = self._records.get(name)
+        if record is None:
+            return
+        backend = self.backend(record)
+        await self._unfollow(name)
+        await backend.stop(record, grace_seconds=STOP_SECONDS)
+        removed = await backend.remove(record)
+        record = self._records.change(
+            name,
+            deleted_at=time.time(),
+            rescue_ref=removed.rescue_ref,
+            branch_kept=removed.branch_kept,
+            notes=[*record.notes, *removed.notes],
+        )
+        self._records.bury(record)
+        self._restarts.pop(name, None)
+        self._last.pop(name, None)
+        self.roster.removed(name)
+        self._bus.publish(AgentDeleted(agent=name, rescue_ref=removed.rescue_ref))
+
+    def call_off(self, name: str, *, deleting: bool = False) -> bool:
+        """Cancel the bringing up of an agent; False when none goes on."""
+        scope = self._jobs.get(name)
+        if scope is None:
+            return False
+        if not deleting:
+            self._records.change(name, canceled_at=time.time(), wanted="stopped")
+        scope.cancel()
+        return True
+
+    # -- links ----------------------------------------------------------------------------------------
+
+    def _follow(self, record: AgentRecord) -> None:
+        if record.name in self.links or self._tasks is None:
+            return
+        link = Link(record, self.backend(record), changed=self.roster.look, gone=self._gone, heard=self._heard)
+        self.links[record.name] = link
+        self._tasks.start_soon(link.run, name=f"link-{record.name}")
+
+    async def _unfollow(self, name: str) -> None:
+        link = self.links.pop(name, None)
+        if link is not None:
+            self._remember(link)
+            await link.close()
+
+    def _remember(self, link: Link) -> None:
+        """What was known last; but nobody is there to take an answer any more."""
+        facts = link.view.facts
+        self._last[link.name] = LinkView(facts=replace(facts, needs_attention=[]) if facts else None)
+
+    async def _gone(self, name: str, reason: str) -> None:
+        """The sidecar is certainly dead: say so, leave no process of it, and restart it where that is wanted."""
+        link = self.links.pop(name, None)
+        if link is not None:
+            self._remember(link)
+        record = self._records.get(name)
+        if record is None or record.deleting_at is not None or record.wanted == "stopped":
+            self.roster.look(name)
+            return
+        restart = record.restart == "always"
+        self._records.change(name, gone_at=time.time(), gone_reason=reason)
+        self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
+        self.roster.look(name)
+        await self.backend(record).stop(record, grace_seconds=0)
+        if restart and self._tasks is not None:
+            self._tasks.start_soon(self._restart_later, name, name=f"restart-{name}")
+
+    async def _restart_later(self, name: str) -> None:
+        count, last = self._restarts.get(name, (0, 0.0))
+        count = 0 if time.time() - last > _SETTLED_SECONDS else count
+        self._restarts[name] = (count + 1, time.time())
+        await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
+        record = self._records.get(name)
+        if record is not None and record.gone_at is not None and record.deleting_at is None:
+            await self._guarded(self.restart, name)

@@ -1,0 +1,1 @@
+"""Git, through the real `git`: worktrees, rescue of unsaved work, diff, merge, and what is left over."""

@@ -1,0 +1,260 @@
+"""The hub's MCP tools: flat parameters, typed results, errors with a code, a message and a hint.
+
+Every tool makes one call of the fleet or the hub. What takes long goes on when the client is gone; what
+waits takes a cursor and ends within 25 seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import ToolError
+from mcp.types import ToolAnnotations
+from pydantic import Field
+
+from quarterdeck import __version__
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
+from quarterdeck.fleet.projects import Project, Role
+from quarterdeck.fleet.roster import Changes
+from quarterdeck.fleet.service import LogHistory, TaskHistory
+from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
+from quarterdeck.hub.service import Deleted, Hub
+from quarterdeck.sidecar.model import Attention, Status, Task
+
+R = TypeVar("R")
+_INSTRUCTIONS = (
+    "Quarterdeck runs a fleet of coding agents, each in a git worktree on a branch of its own. Create agents with "
+    "create_agent, give them work with start_agent_task, follow them with wait_for_agents (pass the cursor on), answer "
+    "what they ask with answer_agent, look at their work with show_agent_diff and bring it home with merge_agent_work."
+)
+
+AgentName = Annotated[str, Field(description="The agent's name")]
+Page = Annotated[int, Field(description="Page, counted from 1", ge=1)]
+_READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+_ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+_SAFE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+_ENDS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projects:
+    """The projects in which agents can be created; the first is the default."""
+
+    projects: list[Project]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """The roles that an agent can have in a project."""
+
+    roles: list[Role]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canceled:
+    """The task as it is now; null when the agent itself was still coming up and was called off."""
+
+    task: Task | None
+    called_off: bool
+
+
+def told(error: QuarterdeckError) -> ToolError:
+    """An error as a client sees it: `CODE: message` and, where there is one, a hint."""
+    code = error.code if error.code in _CODES else "INVALID_INPUT" if error.exit_code == 2 else "INTERNAL_ERROR"
+    return ToolError(f"{code}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+
+
+_CODES = frozenset({"INVALID_INPUT", "NOT_FOUND", "CONFLICT", "UNAVAILABLE", "INTERNAL_ERROR"})
+
+
+def _translated(tool: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+    @wraps(tool)
+    async def call(*args: Any, **kwargs: Any) -> R:
+        try:
+            return await tool(*args, **kwargs)
+        except QuarterdeckError as error:
+            raise told(error) from error
+
+    return call
+
+
+def make_server(hub: Hub) -> FastMCP[Any]:
+    """The MCP server over a hub's service; it answers every protocol revision that FastMCP knows."""
+    server: FastMCP[Any] = FastMCP(
+        "quarterdeck", version=__version__, instructions=_INSTRUCTIONS, mask_error_details=True
+    )
+    _add_fleet(server, hub)
+    _add_tasks(server, hub)
+    _add_work(server, hub)
+    return server
+
+
+def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
+    fleet = hub.fleet
+
+    @server.tool(annotations=_ADDS)
+    @_translated
+    async def create_agent(
+        name: Annotated[
+            str | None, Field(description="1 to 20 letters, digits and hyphens, unique; made up when left out")
+        ] = None,
+        project: Annotated[str | None, Field(description="Project; the default one when left out")] = None,
+        role: Annotated[
+            str, Field(description="What it is for: coder, operator, manager, or one of the project")
+        ] = "coder",
+        spec: Annotated[str, Field(description="Standing instructions, told to the AI before its first task")] = "",
+        task: Annotated[str | None, Field(description="A first task, given as soon as the agent is up")] = None,
+        provider: Annotated[
+            str | None, Field(description="Which AI program: claude-code, codex, gemini, opencode, scripted, ...")
+        ] = None,
+        workspace: Annotated[str | None, Field(description="Name of an agent whose workspace to share")] = None,
+    ) -> AgentSummary:
+        """Create a coding agent in a git worktree of its own. Returns at once; it comes up in the background.
+
+        Follow it with wait_for_agents until its status is idle, or busy with its first task.
+        """
+        return await fleet.create(
+            name=name, project=project, role=role, spec=spec, task=task, provider=provider, workspace=workspace
+        )
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def list_agents(
+        status_filter: Annotated[Status | None, Field(description="Only agents with this status")] = None,
+        project_filter: Annotated[str | None, Field(description="Only agents of this project")] = None,
+        limit: Annotated[int, Field(description="How many at most", ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+    ) -> AgentPage:
+        """The agents with status, activity, task, and what their workspaces say. An unreachable one says why."""
+        return await fleet.list_agents(status=status_filter, project=project_filter, limit=limit, cursor=cursor)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def show_agent(agent_name: AgentName) -> AgentDetail:
+        """All of one agent: status, what it asks, workspace, branch, spec, incarnation, usage, every metadata key."""
+        return await fleet.show(agent_name)
+
+    @server.tool(annotations=_ENDS)
+    @_translated
+    async def delete_agent(agent_name: AgentName) -> Deleted:
+        """Delete an agent, also a busy one. Unsaved work is committed to a rescue ref first, which the answer names."""
+        return await hub.delete(agent_name, 20)
+
+    @server.tool(annotations=_SAFE)
+    @_translated
+    async def restart_agent(agent_name: AgentName) -> AgentSummary:
+        """Bring an agent back in a new incarnation with its history; a task that was running is lost, not repeated."""
+        return await fleet.restart(agent_name)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def wait_for_agents(
+        agent_names: Annotated[list[str] | None, Field(description="Only these; all when left out")] = None,
+        cursor: Annotated[str | None, Field(description="The cursor of the answer before; none to begin")] = None,
+        timeout_seconds: Annotated[float, Field(description="How long to wait for a change", ge=0, le=25)] = 25,
+    ) -> Changes:
+        """What changed since a cursor, and the cursor to pass next. Without a cursor: how things are now, at once."""
+        return await fleet.wait(agent_names, cursor, timeout_seconds)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def list_agent_projects() -> Projects:
+        """The projects in which agents can be created, and what is wrong with one that cannot be used."""
+        return Projects(projects=await fleet.list_projects())
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def list_agent_roles(
+        project: Annotated[str | None, Field(description="Project; the default one when left out")] = None,
+    ) -> Roles:
+        """The roles that an agent can have in a project, with the prompt that its AI is given."""
+        return Roles(roles=fleet.roles(project))
+
+
+def _add_tasks(server: FastMCP[Any], hub: Hub) -> None:
+    fleet = hub.fleet
+
+    @server.tool(annotations=_ADDS)
+    @_translated
+    async def start_agent_task(
+        agent_name: AgentName,
+        task_description: Annotated[str, Field(description="What is to be done")],
+        queue: Annotated[bool, Field(description="Wait behind the running task instead of being refused")] = False,
+        idempotency_key: Annotated[str | None, Field(description="The same key again returns the same task")] = None,
+    ) -> Task:
+        """Give an agent a task. CONFLICT when it is busy, unless queue=true."""
+        return await fleet.start_task(
+            agent_name, task_description, queue=queue, idempotency_key=idempotency_key, origin="mcp"
+        )
+
+    @server.tool(annotations=_ENDS)
+    @_translated
+    async def cancel_agent_task(
+        agent_name: AgentName,
+        task_id: Annotated[str | None, Field(description="Which task; the running one when left out")] = None,
+    ) -> Canceled:
+        """Cancel a task: interrupted in the agent's protocol, ended by force when that is not obeyed."""
+        task = await fleet.cancel_task(agent_name, task_id)
+        return Canceled(task=task, called_off=task is None)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def show_agent_task_history(
+        agent_name: AgentName,
+        page: Page = 1,
+        page_size: Annotated[int, Field(description="Tasks a page", ge=1, le=100)] = 20,
+    ) -> TaskHistory:
+        """An agent's tasks, newest first, with the time of every step."""
+        return await fleet.history(agent_name, page=page, page_size=page_size)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def show_agent_log(
+        agent_name: AgentName,
+        page: Page = 1,
+        page_size: Annotated[int, Field(description="Entries a page", ge=1, le=100)] = 1,
+    ) -> LogHistory:
+        """An agent's conversation and tool calls, newest first."""
+        return await fleet.log(agent_name, page=page, page_size=page_size)
+
+    @server.tool(annotations=_ADDS)
+    @_translated
+    async def answer_agent(
+        agent_name: AgentName,
+        attention_id: Annotated[str, Field(description="The id in needs_attention")],
+        answer: Annotated[str, Field(description="An option's id or name, allow or deny, or free text")],
+    ) -> Attention:
+        """Answer a permission request or a question of an agent."""
+        return await fleet.answer(agent_name, attention_id, answer)
+
+
+def _add_work(server: FastMCP[Any], hub: Hub) -> None:
+    @server.tool(annotations=_READS)
+    @_translated
+    async def show_agent_diff(
+        agent_name: AgentName,
+        form: Annotated[Literal["stat", "patch"], Field(description="A summary, or the whole patch")] = "stat",
+        max_bytes: Annotated[int, Field(description="Where the text is cut", ge=1, le=MAX_DIFF_BYTES)] = 60_000,
+    ) -> AgentDiff:
+        """An agent's work against its base, uncommitted files included."""
+        return await hub.diff(agent_name, form, max_bytes)
+
+    @server.tool(annotations=_ADDS)
+    @_translated
+    async def merge_agent_work(
+        agent_name: AgentName,
+        method: Annotated[
+            Literal["merge", "rebase"], Field(description="A merge commit, or replayed commits")
+        ] = "merge",
+        message: Annotated[str, Field(description="Message of the merge commit", max_length=10_000)] = "",
+    ) -> AgentMerge:
+        """Bring an agent's commits home to the base branch, after the project's check passed in a scratch worktree.
+
+        A conflict or a failing check changes nothing and names the files or the output.
+        """
+        return await hub.merge(agent_name, method, message)

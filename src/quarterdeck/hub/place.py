@@ -1,0 +1,96 @@
+"""The hub's own files in the state folder: its lock, its token, where it listens."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from quarterdeck import proctree, telemetry
+from quarterdeck.errors import Conflict, InternalError, StorageRefused
+from quarterdeck.files import read_json, write_private
+
+LOCK_FILE = "hub.lock"
+INFO_FILE = "hub.json"
+TOKEN_FILE = "token"
+LOG_FILE = "hub.log"
+EVENTS_FILE = "events.jsonl"
+
+
+class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A running hub: which process, where it listens, for which folder."""
+
+    pid: int
+    started_at: float
+    url: str
+    folder: str
+    version: str
+
+
+def prepare(state: Path) -> Path:
+    """Make the hub's folder, mode 0700. Raises `StorageRefused` when the state folder cannot be written."""
+    folder = state / "hub"
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise StorageRefused(
+            f"the state folder {state} cannot be written: {error.strerror}; nothing was started",
+            hint="make room or set QD_STATE_DIR to a folder that can be written",
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def lock(state: Path) -> Iterator[None]:
+    """Be the only hub of a state folder. Raises `Conflict` that says who is."""
+    descriptor = os.open(prepare(state) / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            info = running(state)
+            who = f"process {info.pid} at {info.url}, for {info.folder}" if info else "another process"
+            raise Conflict(
+                f"a hub runs on {state} already: {who}",
+                hint="use that one (`qd agents list`), end it with `qd down`, or set QD_STATE_DIR",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def token(state: Path) -> str:
+    """The hub's bearer token, made at the first call, mode 0600."""
+    file = prepare(state) / TOKEN_FILE
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(secrets.token_urlsafe(32))
+    value = file.read_text().strip()
+    telemetry.hide(value)
+    return value
+
+
+def announce(state: Path, info: HubInfo) -> None:
+    """Say where the hub listens."""
+    write_private(state / "hub" / INFO_FILE, info)
+
+
+def running(state: Path) -> HubInfo | None:
+    """The hub that runs on a state folder, None when none does."""
+    try:
+        info = read_json(state / "hub" / INFO_FILE, HubInfo)
+    except InternalError:
+        return None
+    if info is None or not proctree.is_alive(info.pid, info.started_at):
+        return None
+    return info

@@ -1,0 +1,97 @@
+"""What the hub adds to the fleet: where its state lies, looking at work, merging, cleaning up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quarterdeck import __version__
+from quarterdeck.errors import InvalidInput, NotFound
+from quarterdeck.fleet.git.leftover_plan import Leftover
+from quarterdeck.fleet.model import AgentRecord
+from quarterdeck.fleet.service import Fleet
+from quarterdeck.fleet.tidy import collect
+from quarterdeck.fleet.work import AgentDiff, AgentMerge, agent_diff, agent_merge
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFacts:
+    """Which hub answers: its version, its folder, where its state lies, how many agents it has."""
+
+    version: str
+    folder: str
+    state: str
+    agents: int
+    unreadable: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deleted:
+    """What a deletion did so far: done or still going on, and where work that was not saved went."""
+
+    name: str
+    done: bool
+    rescue_ref: str | None
+    branch_kept: str | None
+    notes: list[str] = field(default_factory=list)
+
+
+class Hub:
+    """One call for each thing that the front doors offer beyond `Fleet`."""
+
+    def __init__(self, fleet: Fleet, folder: Path, state: Path) -> None:
+        self.fleet = fleet
+        self._folder = folder
+        self._state = state
+
+    def facts(self) -> HubFacts:
+        """Which hub this is."""
+        records = self.fleet.records
+        return HubFacts(
+            version=__version__,
+            folder=str(self._folder),
+            state=str(self._state),
+            agents=len(records.all()),
+            unreadable=records.unreadable,
+        )
+
+    async def delete(self, name: str, wait_seconds: float) -> Deleted:
+        """Delete an agent and wait some time for the end. Raises as `Fleet.delete` and `Fleet.deletion`."""
+        record = await self.fleet.deletion(await self.fleet.delete(name), wait_seconds)
+        return Deleted(
+            name=name,
+            done=record.deleted_at is not None,
+            rescue_ref=record.rescue_ref,
+            branch_kept=record.branch_kept,
+            notes=record.notes,
+        )
+
+    async def diff(self, name: str, form: str, max_bytes: int) -> AgentDiff:
+        """An agent's work against its base. Raises `InvalidInput`, `NotFound`, `Conflict`."""
+        if form == "stat":
+            return await agent_diff(self._record(name), "stat", max_bytes)
+        if form == "patch":
+            return await agent_diff(self._record(name), "patch", max_bytes)
+        raise InvalidInput(f"form is {form!r}, it is stat or patch")
+
+    async def merge(self, name: str, method: str, message: str) -> AgentMerge:
+        """Bring an agent's work home. Raises `Conflict` with everything as it was, `InvalidInput`, `NotFound`."""
+        if method not in ("merge", "rebase"):
+            raise InvalidInput(f"method is {method!r}, it is merge or rebase")
+        return await agent_merge(
+            self._record(name),
+            self.fleet.projects,
+            method="merge" if method == "merge" else "rebase",
+            message=message,
+            scratch=self._state / "scratch",
+        )
+
+    async def gc(self, *, dry_run: bool) -> list[Leftover]:
+        """What is left over, removed unless `dry_run`; never what holds unsaved work."""
+        return await collect(self.fleet, self._state, dry_run=dry_run)
+
+    def _record(self, name: str) -> AgentRecord:
+        record = self.fleet.records.get(name)
+        if record is None:
+            raise NotFound(f"there is no agent {name!r}", hint="qd agents list")
+        return record

@@ -1,0 +1,1 @@
+"""The process beside every agent: its session, its tasks, its log and its metadata."""

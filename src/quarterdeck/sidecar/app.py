@@ -1,0 +1,231 @@
+"""The sidecar's HTTP API: one table of routes over the session and the metadata server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from quarterdeck import __version__, web
+from quarterdeck.errors import Conflict, NotFound, StorageRefused, Unprocessable
+from quarterdeck.metadata.service import MetadataService
+from quarterdeck.sidecar import facts
+from quarterdeck.sidecar.model import Attention, LogPage, Report, SidecarFacts, Task, TaskPage
+from quarterdeck.sidecar.session import Session
+from quarterdeck.sidecar.stream import event_stream
+
+SUMMARY_CHARACTERS = 160
+MAX_WAIT_SECONDS = 300
+
+
+class NewTask(msgspec.Struct, forbid_unknown_fields=True):
+    """A task to give. `hold` keeps it waiting until it is released (the fleet's limit of busy agents)."""
+
+    description: str
+    queue: bool = False
+    origin: str = ""
+    hold: bool = False
+
+
+class NewAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """An answer: an option's id or name, allow or deny for a permission, or free text."""
+
+    answer: str
+
+
+class NewReport(msgspec.Struct, forbid_unknown_fields=True):
+    """The agent's own summary of what it does."""
+
+    summary: str
+    state: Literal["working", "idle", "complete", "failure"] = "working"
+    link: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """That the sidecar answers, and what is wrong with it, if anything is."""
+
+    status: Literal["ok", "degraded"]
+    agent: str
+    incarnation: int
+    version: str
+    problems: list[str]
+
+
+_FENCE = web.Param(
+    "incarnation", int, None, "the incarnation that is meant; a stale one is refused with 409", minimum=0
+)
+
+
+def make_report(summary: str, state: str, link: str | None) -> Report:
+    """A report, checked. Raises `Unprocessable` with both figures when the summary is too long."""
+    if len(summary) > SUMMARY_CHARACTERS:
+        raise Unprocessable(f"the summary has {len(summary)} characters, at most {SUMMARY_CHARACTERS} are taken")
+    if not summary.strip():
+        raise Unprocessable("the summary is empty")
+    if state not in ("working", "idle", "complete", "failure"):
+        raise Unprocessable(f"the state {state!r} is not one of working, idle, complete, failure")
+    return Report(summary=summary, state=state, link=link, reported_at=time.time())  # type: ignore[arg-type]
+
+
+class SidecarApi:
+    """The handlers. `closing` is set when the process is about to end, so that streams end too."""
+
+    def __init__(self, session: Session, metadata: MetadataService, closing: anyio.Event) -> None:
+        self._session = session
+        self._metadata = metadata
+        self._closing = closing
+
+    def facts(self) -> SidecarFacts:
+        """The facts now."""
+        return facts.build(self._session, self._metadata.summary())
+
+    def routes(self) -> list[web.Route]:
+        """The table."""
+        route = web.Route
+        return [
+            route("GET", "/health", self.health, "Whether the sidecar is well", answer=Health),
+            route("GET", "/v1/agent", self.agent, "Facts and the derived status", answer=SidecarFacts),
+            route("POST", "/v1/tasks", self.add_task,
+                  "Give a task; the header Idempotency-Key makes a retry return the same task",
+                  body=NewTask, answer=Task, status=201, query=(_FENCE,), errors=(Conflict, StorageRefused)),
+            route("GET", "/v1/tasks", self.tasks, "Tasks, newest first", answer=TaskPage, query=(
+                web.Param("offset", int, 0, "how many to pass over", minimum=0),
+                web.Param("limit", int, 20, "how many to give", minimum=1, maximum=100))),
+            route("GET", "/v1/tasks/{id}", self.task, "One task", answer=Task, errors=(NotFound,), query=(
+                web.Param("wait", float, 0.0, "seconds to wait for its end", minimum=0, maximum=MAX_WAIT_SECONDS),)),
+            route("POST", "/v1/tasks/{id}/cancel", self.cancel, "Cancel a task, waiting or running",
+                  answer=Task, status=202, query=(_FENCE,), errors=(NotFound, Conflict)),
+            route("POST", "/v1/tasks/{id}/release", self.release, "Let a held task run",
+                  answer=Task, query=(_FENCE,), errors=(NotFound, Conflict)),
+            route("GET", "/v1/log", self.log, "Conversation and tool calls, newest first", answer=LogPage, query=(
+                web.Param("cursor", int, None, "entries older than this id", minimum=1),
+                web.Param("offset", int, 0, "how many to pass over", minimum=0),
+                web.Param("limit", int, 20, "how many to give", minimum=1, maximum=100))),
+            route("GET", "/v1/events", self.events, "What happens, as server-sent events, from any point",
+                  media_type="text/event-stream", query=(
+                      web.Param("after", int, 0, "the number of the last event known", minimum=0),
+                      web.Param("facts", bool, False, "also send the agent's facts after each change"))),
+            route("POST", "/v1/attention/{id}", self.answer, "Answer a permission request or a question",
+                  body=NewAnswer, answer=Attention, query=(_FENCE,), errors=(NotFound, Conflict)),
+            route("POST", "/v1/report", self.report, "The agent's own summary, at most 160 characters",
+                  body=NewReport, answer=Report, status=201, query=(_FENCE,), errors=(Conflict, Unprocessable)),
+            route("POST", "/v1/stop", self.stop, "End the agent and this sidecar", status=202, query=(_FENCE,),
+                  answer=dict[str, str], errors=(Conflict,)),
+        ]  # fmt: skip
+
+    def _fence(self, call: web.Call) -> None:
+        meant = call.query.get("incarnation")
+        if meant is not None and meant != self._session.incarnation:
+            raise Conflict(
+                f"this is incarnation {self._session.incarnation} of the agent, not {meant}; nothing was changed",
+                hint="look at the agent again before you repeat it",
+                details={"incarnation": self._session.incarnation, "meant": meant},
+            )
+
+    async def health(self, call: web.Call) -> Health:
+        """`GET /health`."""
+        problems: list[str] = list(self._metadata.health()["problems"])
+        if self._session.state == "failed":
+            problems.append(self._session.failure or "the agent failed")
+        return Health(
+            status="degraded" if problems else "ok",
+            agent=self._session.spec.name,
+            incarnation=self._session.incarnation,
+            version=__version__,
+            problems=problems,
+        )
+
+    async def agent(self, call: web.Call) -> SidecarFacts:
+        """`GET /v1/agent`."""
+        return self.facts()
+
+    async def add_task(self, call: web.Call) -> Any:
+        """`POST /v1/tasks`: 201 for a new task, 200 for the one that the key made before."""
+        self._fence(call)
+        body: NewTask = call.body
+        key = call.request.headers.get("idempotency-key")
+        task, new = self._session.submit(
+            body.description, key=key, queue=body.queue, origin=body.origin, held=body.hold
+        )
+        return web.json_response(task, 201 if new else 200)
+
+    async def tasks(self, call: web.Call) -> TaskPage:
+        """`GET /v1/tasks`."""
+        tasks, total = self._session.store.tasks(offset=call.query["offset"], limit=call.query["limit"])
+        return TaskPage(tasks=[self._session.turns.with_position(t) for t in tasks], total_count=total)
+
+    async def task(self, call: web.Call) -> Task:
+        """`GET /v1/tasks/{id}`."""
+        return await self._session.wait_for(call.path["id"], call.query["wait"])
+
+    async def cancel(self, call: web.Call) -> Task:
+        """`POST /v1/tasks/{id}/cancel`."""
+        self._fence(call)
+        return self._session.cancel(call.path["id"])
+
+    async def release(self, call: web.Call) -> Task:
+        """`POST /v1/tasks/{id}/release`."""
+        self._fence(call)
+        return self._session.release(call.path["id"])
+
+    async def log(self, call: web.Call) -> LogPage:
+        """`GET /v1/log`."""
+        self._session.conversation.flush()
+        query = call.query
+        entries, total = self._session.store.log_entries(
+            before=query["cursor"], offset=query["offset"], limit=query["limit"]
+        )
+        cursor = entries[-1].id if len(entries) == query["limit"] and entries[-1].id > 1 else None
+        return LogPage(entries=entries, total_count=total, next_cursor=cursor)
+
+    async def events(self, call: web.Call) -> StreamingResponse:
+        """`GET /v1/events`."""
+        last_id = call.request.headers.get("last-event-id", "")
+        after = int(last_id) if last_id.isdigit() else call.query["after"]
+        stream = event_stream(
+            self._session.store, self._session.pulse, after, self.facts if call.query["facts"] else None, self._closing
+        )
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def answer(self, call: web.Call) -> Attention:
+        """`POST /v1/attention/{id}`."""
+        self._fence(call)
+        return await self._session.answer(call.path["id"], call.body.answer)
+
+    async def report(self, call: web.Call) -> Report:
+        """`POST /v1/report`."""
+        self._fence(call)
+        report = make_report(call.body.summary, call.body.state, call.body.link)
+        self._session.report(report)
+        return report
+
+    async def stop(self, call: web.Call) -> dict[str, str]:
+        """`POST /v1/stop`."""
+        self._fence(call)
+        self._session.stop("asked to stop")
+        return {"status": "stopping"}
+
+
+def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> Starlette:
+    """The whole application: the table, the metadata server, the agent's MCP server, the OpenAPI document."""
+    table = [*api.routes(), *metadata.routes()]
+    document = web.openapi(
+        "Quarterdeck sidecar",
+        "1",
+        "Beside one agent: its session, tasks, log and metadata. The incarnation fences every mutation.",
+        table,
+    )
+
+    async def openapi(call: web.Call) -> Any:
+        return document
+
+    described = web.Route("GET", "/openapi.json", openapi, "This document", answer=dict)
+    return Starlette(routes=[*web.build([*api.routes(), described]), Mount("/mcp", mcp), Mount("/", metadata.asgi())])

@@ -1,0 +1,209 @@
+"""Talking to a sidecar: the one way in which the hub and the command line reach an agent.
+
+Everything that arrives is decoded into the types of `sidecar.model`; every foreign error becomes one of
+`quarterdeck.errors`. `Unreachable` differs from an answer that says no.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import httpx2
+import msgspec
+
+from quarterdeck.errors import Unavailable, error_from_json
+from quarterdeck.sidecar.model import Attention, LogPage, SidecarFacts, Task, TaskPage
+from quarterdeck.sidecar.spec import Address
+
+T = TypeVar("T")
+DEADLINE_SECONDS = 5.0
+_MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+
+class Unreachable(Unavailable):
+    """The sidecar did not answer: not there, not listening, or too slow. It says nothing of the agent."""
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    """One server-sent event: its kind, its number (None for facts), its data still encoded."""
+
+    kind: str
+    seq: int | None
+    data: bytes
+
+
+class SidecarClient:
+    """A client of one sidecar. Use `connect`; calls raise `Unreachable` and what the sidecar answers."""
+
+    def __init__(self, http: httpx2.AsyncClient, name: str) -> None:
+        self._http = http
+        self._name = name
+
+    @classmethod
+    def connect(cls, address: Address, name: str, *, token: str | None = None) -> Self:
+        """A client for the sidecar at an address (nothing is sent yet). Close it with `aclose`."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        transport = httpx2.AsyncHTTPTransport(uds=address.socket) if address.url is None or not token else None
+        http = httpx2.AsyncClient(
+            transport=transport,
+            base_url=address.url if transport is None and address.url else "http://localhost",
+            headers=headers,
+            timeout=httpx2.Timeout(DEADLINE_SECONDS),
+            trust_env=False,
+        )
+        return cls(http, name)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        deadline: float = DEADLINE_SECONDS,
+    ) -> bytes:
+        """One call; the body of the answer. Raises `Unreachable`, or the error that was answered."""
+        given = {key: value for key, value in (params or {}).items() if value is not None}
+        try:
+            response = await self._http.request(
+                method,
+                path,
+                content=msgspec.json.encode(body) if body is not None else None,
+                params=given,
+                headers={"Content-Type": "application/json", **(headers or {})},
+                timeout=deadline,
+            )
+        except httpx2.TimeoutException as error:
+            raise Unreachable(f"agent {self._name} did not answer within {deadline:g} s") from error
+        except httpx2.HTTPError as error:
+            raise Unreachable(f"agent {self._name} cannot be reached: {error}") from error
+        if response.status_code >= 400:
+            try:
+                answered = msgspec.json.decode(response.content)
+            except msgspec.DecodeError:
+                answered = None
+            raise error_from_json(answered, status=response.status_code)
+        return response.content
+
+    async def call(self, kind: type[T], method: str, path: str, **options: Any) -> T:
+        """`request`, decoded. Raises `Unreachable` also when the answer is not what was agreed."""
+        data = await self.request(method, path, **options)
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"agent {self._name} answered something unexpected: {error}") from error
+
+    async def facts(self, *, deadline: float = DEADLINE_SECONDS) -> SidecarFacts:
+        """`GET /v1/agent`."""
+        return await self.call(SidecarFacts, "GET", "/v1/agent", deadline=deadline)
+
+    async def add_task(
+        self,
+        description: str,
+        *,
+        queue: bool = False,
+        key: str | None = None,
+        origin: str = "",
+        hold: bool = False,
+        incarnation: int | None = None,
+    ) -> Task:
+        """Give a task. With a `key`, a retry gives the same task."""
+        return await self.call(
+            Task,
+            "POST",
+            "/v1/tasks",
+            body={"description": description, "queue": queue, "origin": origin, "hold": hold},
+            params={"incarnation": incarnation},
+            headers={"Idempotency-Key": key} if key else None,
+        )
+
+    async def tasks(self, *, offset: int, limit: int) -> TaskPage:
+        """Tasks, newest first."""
+        return await self.call(TaskPage, "GET", "/v1/tasks", params={"offset": offset, "limit": limit})
+
+    async def log(self, *, offset: int, limit: int) -> LogPage:
+        """Log entries, newest first."""
+        return await self.call(LogPage, "GET", "/v1/log", params={"offset": offset, "limit": limit})
+
+    async def cancel(self, task_id: str, *, incarnation: int | None = None) -> Task:
+        """Ask for the end of a task."""
+        return await self.call(Task, "POST", f"/v1/tasks/{task_id}/cancel", params={"incarnation": incarnation})
+
+    async def release(self, task_id: str) -> Task:
+        """Let a held task run."""
+        return await self.call(Task, "POST", f"/v1/tasks/{task_id}/release")
+
+    async def answer(self, attention_id: str, answer: str, *, incarnation: int | None = None) -> Attention:
+        """Answer what is asked."""
+        return await self.call(
+            Attention,
+            "POST",
+            f"/v1/attention/{attention_id}",
+            body={"answer": answer},
+            params={"incarnation": incarnation},
+        )
+
+    async def stop(self, *, incarnation: int | None = None) -> None:
+        """Ask the agent and its sidecar to end."""
+        await self.request("POST", "/v1/stop", params={"incarnation": incarnation})
+
+    @asynccontextmanager
+    async def events(
+        self, *, after: int = 0, facts: bool = False, silence_seconds: float = 10
+    ) -> AsyncIterator[AsyncIterator[ServerEvent]]:
+        """The stream of events. Its iteration raises `Unreachable` when the connection breaks or goes silent."""
+        timeout = httpx2.Timeout(DEADLINE_SECONDS, read=silence_seconds)
+        try:
+            async with self._http.stream(
+                "GET", "/v1/events", params={"after": after, "facts": facts}, timeout=timeout
+            ) as response:
+                if response.status_code != 200:
+                    raise Unreachable(f"agent {self._name} answered HTTP {response.status_code} to a watch")
+                yield self._parse(response)
+        except httpx2.TimeoutException as error:
+            raise Unreachable(f"agent {self._name} has been silent for {silence_seconds:g} s") from error
+        except httpx2.HTTPError as error:
+            raise Unreachable(f"the connection to agent {self._name} broke: {error}") from error
+
+    async def _parse(self, response: httpx2.Response) -> AsyncIterator[ServerEvent]:
+        buffer = b""
+        async for chunk in response.aiter_raw():
+            buffer += chunk
+            if len(buffer) > _MAX_EVENT_BYTES:
+                raise Unreachable(f"agent {self._name} sent an event of more than {_MAX_EVENT_BYTES} bytes")
+            *frames, buffer = buffer.split(b"\n\n")
+            for frame in frames:
+                event = _event(frame)
+                if event is not None:
+                    yield event
+        raise Unreachable(f"agent {self._name} closed the connection")
+
+
+def _event(frame: bytes) -> ServerEvent | None:
+    fields: dict[str, bytes] = {}
+    for line in frame.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name:
+            fields[name.decode()] = value.removeprefix(b" ")
+    if "data" not in fields:
+        return None
+    seq = fields.get("id")
+    return ServerEvent(fields.get("event", b"message").decode(), int(seq) if seq else None, fields["data"])
+
+
+def clock_skew(facts: SidecarFacts, asked_at: float, answered_at: float | None = None) -> float:
+    """Seconds by which the sidecar's clock is ahead of ours, as far as the call's own time lets us know."""
+    answered_at = time.time() if answered_at is None else answered_at
+    if asked_at <= facts.observed_at <= answered_at:
+        return 0.0
+    return facts.observed_at - (answered_at if facts.observed_at > answered_at else asked_at)

@@ -1,0 +1,77 @@
+"""What a sidecar tells of its agent, put together from the session at one moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from quarterdeck import proctree
+from quarterdeck.sidecar.model import SidecarFacts, UsageTotals, derive
+from quarterdeck.sidecar.session import Session
+
+_PID = os.getpid
+_started: dict[int, float] = {}
+
+
+def _process_start() -> float:
+    pid = _PID()
+    if pid not in _started:
+        _started[pid] = proctree.started_at(pid) or 0.0
+    return _started[pid]
+
+
+def build(session: Session, metadata: dict[str, Any]) -> SidecarFacts:
+    """The facts now, with the status that follows from them."""
+    turns, life = session.turns, session.life
+    attention = session.desk.open
+    status, activity = derive(
+        session=session.state,
+        task=turns.current,
+        attention=attention,
+        retrying=session.retrying,
+        stuck=session.stuck_since is not None,
+    )
+    waiting = turns.waiting()
+    total = session.store.usage()
+    used, size = session.context
+    opened = life.opened if life is not None else None
+    return SidecarFacts(
+        agent=session.spec.name,
+        incarnation=session.incarnation,
+        revision=session.pulse.revision,
+        observed_at=time.time(),
+        session=session.state,
+        status=status,
+        activity=activity,
+        needs_attention=attention,
+        sidecar_pid=_PID(),
+        sidecar_started_at=_process_start(),
+        agent_pid=opened.pid if opened and session.state in ("running", "stopping") else None,
+        session_id=opened.session_id if opened else None,
+        resumed=life.resumed if life else False,
+        provider=session.spec.provider,
+        provider_version=opened.version if opened else "",
+        started_at=session.started_at,
+        stopped_at=session.stopped_at,
+        last_event_at=session.last_event_at,
+        last_event_seq=session.store.last_seq(),
+        stuck_since=session.stuck_since,
+        failure=session.failure,
+        exit_code=session.exit_code,
+        current_task=turns.current,
+        last_task=session.store.last_ended_task(),
+        queue=len(waiting),
+        next_task=turns.with_position(waiting[0]) if waiting else None,
+        report=session.store.report(),
+        usage=UsageTotals(
+            input_tokens=total.input_tokens,
+            output_tokens=total.output_tokens,
+            cost_usd=total.cost_usd,
+            context_used=used,
+            context_size=size,
+        ),
+        budget_exceeded=session.budget_reason,
+        metadata=metadata,
+        notes=list(session.notes),
+    )

@@ -1,0 +1,39 @@
+"""An agent's history read from its file when its sidecar does not run: nothing of it is lost with the process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quarterdeck.errors import Unavailable
+from quarterdeck.sidecar.model import LogEntry, Task
+from quarterdeck.sidecar.spec import DATABASE_FILE
+from quarterdeck.sidecar.store import Store
+
+
+@contextmanager
+def _store(folder: Path) -> Iterator[Store]:
+    file = folder / DATABASE_FILE
+    if not file.exists():
+        raise Unavailable("the agent has no history yet: its sidecar has never run")
+    store = Store(file, read_only=True)
+    try:
+        yield store
+    except sqlite3.Error as error:
+        raise Unavailable(f"the agent's history cannot be read: {error}") from error
+    finally:
+        store.close()
+
+
+def tasks(folder: Path, *, offset: int, limit: int) -> tuple[list[Task], int]:
+    """Tasks, newest first, and how many there are. Raises `Unavailable` when there is nothing to read."""
+    with _store(folder) as store:
+        return store.tasks(offset=offset, limit=limit)
+
+
+def log_entries(folder: Path, *, offset: int, limit: int) -> tuple[list[LogEntry], int]:
+    """Log entries, newest first, and how many there are. Raises `Unavailable` when there is nothing to read."""
+    with _store(folder) as store:
+        return store.log_entries(before=None, offset=offset, limit=limit)

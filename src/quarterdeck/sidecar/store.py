@@ -1,0 +1,444 @@
+"""The agent's SQLite file: incarnations, tasks, events, the log, attention. One writer, the sidecar.
+
+Every transition is one short transaction, committed (WAL, synchronous=FULL) before anybody is told of
+it. Calls are synchronous on purpose: a commit takes a fraction of a millisecond, and without an await
+in between a transition cannot interleave with another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
+from quarterdeck.sidecar.model import FINAL, Attention, Event, LogEntry, Report, Task, TaskState, UsageTotals
+from quarterdeck.sidecar.schema import SCHEMA_VERSION, TABLES
+
+KEPT_EVENTS = 50_000
+KEPT_LOG = 50_000
+MAX_LOG_TEXT = 64 * 1024
+_TASK_COLUMNS = (
+    "id, description, origin, state, held, queued_at, sent_at, accepted_at, started_at, ended_at,"
+    " cancel_requested_at, incarnation, detail, exit_code, input_tokens, output_tokens, cost_usd"
+)
+
+
+class Store:
+    """See the module's text. Raises `StorageRefused` from every write when the disk is full or read-only."""
+
+    def __init__(self, file: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False) -> None:
+        """Open or make the file. Raises `InternalError` when it is damaged or of a newer version."""
+        self._clock = clock
+        if read_only:
+            self._db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
+            return
+        self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise InternalError(
+                f"{file} cannot be opened: {error}", hint="move it away to start without history"
+            ) from error
+        file.chmod(0o600)
+
+    def _open(self) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+            self._db.execute(f"PRAGMA {pragma}")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise InternalError(
+                f"the agent's database has version {version}, this Quarterdeck knows {SCHEMA_VERSION}",
+                hint="use the newer Quarterdeck; nothing was changed",
+            )
+        self._db.executescript(TABLES)
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Fold the journal and close."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several changes, all or none; nested use joins the outer one."""
+        if self._db.in_transaction:
+            yield
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._rollback()
+            raise StorageRefused(f"the agent's database cannot be written: {error}; nothing was changed") from error
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    # -- incarnations ---------------------------------------------------------------------------------
+
+    def begin_incarnation(self, provider: str) -> int:
+        """A new life begins; its number."""
+        with self.transaction():
+            row = self._db.execute(
+                "INSERT INTO incarnations (started_at, provider) VALUES (?, ?)", (self._clock(), provider)
+            )
+        assert row.lastrowid is not None
+        return row.lastrowid
+
+    def session_opened(
+        self, incarnation: int, *, session_id: str, version: str, resumed: bool, pid: int | None
+    ) -> None:
+        """Its session is there; recorded before the first prompt, so that it can always be resumed."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE incarnations SET session_id=?, version=?, resumed=?, pid=? WHERE id=?",
+                (session_id, version, resumed, pid, incarnation),
+            )
+
+    def end_incarnation(self, incarnation: int, *, exit_code: int | None, reason: str) -> None:
+        """It is over; the first word on why it ended stays."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE incarnations SET ended_at=?, exit_code=?, end_reason=? WHERE id=? AND ended_at IS NULL",
+                (self._clock(), exit_code, reason, incarnation),
+            )
+
+    def last_session(self, provider: str) -> str | None:
+        """The newest session of this provider, for a resume."""
+        row = self._db.execute(
+            "SELECT session_id FROM incarnations WHERE provider=? AND session_id IS NOT NULL ORDER BY id DESC LIMIT 1",
+            (provider,),
+        ).fetchone()
+        return row[0] if row else None
+
+    def last_incarnation(self) -> int:
+        """The newest number, 0 before the first life."""
+        (number,) = self._db.execute("SELECT coalesce(max(id), 0) FROM incarnations").fetchone()
+        return int(number)
+
+    # -- tasks ----------------------------------------------------------------------------------------
+
+    def add_task(
+        self, task_id: str, description: str, *, key: str | None, origin: str, held: bool
+    ) -> tuple[Task, bool]:
+        """Queue a task, or find the one that this idempotency key made; whether it is new.
+
+        Raises `Conflict` when the key was used for another description.
+        """
+        with self.transaction():
+            if key is not None:
+                row = self._db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE idempotency_key=?", (key,)).fetchone()
+                if row:
+                    found = _task(row)
+                    if found.description != description:
+                        raise Conflict(f"the idempotency key {key!r} belongs to another task, {found.id}")
+                    return found, False
+            self._db.execute(
+                "INSERT INTO tasks (id, idempotency_key, description, origin, state, held, queued_at)"
+                " VALUES (?, ?, ?, ?, 'queued', ?, ?)",
+                (task_id, key, description, origin, held, self._clock()),
+            )
+            self.add_event("task", {"state": "queued"}, incarnation=self.last_incarnation(), task_id=task_id)
+        return self.task(task_id), True
+
+    def step_task(
+        self,
+        task_id: str,
+        state: TaskState,
+        *,
+        incarnation: int,
+        detail: str = "",
+        exit_code: int | None = None,
+    ) -> bool:
+        """Move a task on, with its time and its event; False when it was there or past it already.
+
+        Receipts that a protocol gives only together are filled in: a task that ends was started.
+        """
+        now = self._clock()
+        with self.transaction():
+            task = self.task(task_id)
+            if (
+                task.state in FINAL
+                or (state == "accepted" and task.accepted_at)
+                or (state == "started" and task.started_at)
+            ):
+                return False
+            if state in FINAL:
+                self._db.execute(
+                    "UPDATE tasks SET state=?, ended_at=?, detail=?, exit_code=?, held=0 WHERE id=?",
+                    (state, now, detail, exit_code, task_id),
+                )
+            else:
+                self._db.execute(f"UPDATE tasks SET state=?, {state}_at=? WHERE id=?", (state, now, task_id))
+            data: dict[str, Any] = {"state": state}
+            if detail:
+                data["detail"] = detail[:2000]
+            if exit_code is not None:
+                data["exit_code"] = exit_code
+            self.add_event("task", data, incarnation=incarnation, task_id=task_id)
+        return True
+
+    def mark_sent(self, task_id: str, incarnation: int) -> None:
+        """The prompt is about to be handed over: from here on it must never be sent again."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE tasks SET sent_at=?, incarnation=?, held=0 WHERE id=?", (self._clock(), incarnation, task_id)
+            )
+
+    def unsend(self, task_id: str) -> None:
+        """The prompt was not handed over after all (the provider said so): it may be sent later."""
+        with self.transaction():
+            self._db.execute("UPDATE tasks SET sent_at=NULL, incarnation=NULL WHERE id=?", (task_id,))
+
+    def mark_cancel(self, task_id: str, incarnation: int) -> None:
+        """A cancel was asked for."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE tasks SET cancel_requested_at=coalesce(cancel_requested_at, ?) WHERE id=?",
+                (self._clock(), task_id),
+            )
+            self.add_event("task", {"state": "canceling"}, incarnation=incarnation, task_id=task_id)
+
+    def release(self, task_id: str) -> None:
+        """A task that was held back may run."""
+        with self.transaction():
+            self._db.execute("UPDATE tasks SET held=0 WHERE id=?", (task_id,))
+
+    def task(self, task_id: str) -> Task:
+        """One task. Raises `NotFound`."""
+        row = self._db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE id=?", (task_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no task {task_id!r}")
+        return _task(row)
+
+    def tasks(self, *, offset: int, limit: int) -> tuple[list[Task], int]:
+        """Tasks, newest first, and how many there are in all."""
+        (total,) = self._db.execute("SELECT count(*) FROM tasks").fetchone()
+        rows = self._db.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks ORDER BY seq DESC LIMIT ? OFFSET ?", (limit, offset)
+        )
+        return [_task(row) for row in rows], int(total)
+
+    def open_tasks(self) -> list[Task]:
+        """Those not ended, oldest first."""
+        rows = self._db.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state IN ('queued', 'accepted', 'started') ORDER BY seq"
+        )
+        return [_task(row) for row in rows]
+
+    def last_ended_task(self) -> Task | None:
+        """The task that ended last."""
+        row = self._db.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, seq DESC LIMIT 1"
+        ).fetchone()
+        return _task(row) if row else None
+
+    def add_usage(self, task_id: str | None, *, input_tokens: int, output_tokens: int, cost_usd: float | None) -> None:
+        """Count an increment for the task and for the agent."""
+        with self.transaction():
+            if task_id is not None:
+                self._db.execute(
+                    "UPDATE tasks SET input_tokens=input_tokens+?1, output_tokens=output_tokens+?2,"
+                    " cost_usd=CASE WHEN ?3 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0)+?3 END WHERE id=?4",
+                    (input_tokens, output_tokens, cost_usd, task_id),
+                )
+            total = self.usage()
+            cost = total.cost_usd if cost_usd is None else (total.cost_usd or 0) + cost_usd
+            self.put_fact(
+                "usage",
+                {
+                    "input_tokens": total.input_tokens + input_tokens,
+                    "output_tokens": total.output_tokens + output_tokens,
+                    "cost_usd": cost,
+                },
+            )
+
+    def usage(self) -> UsageTotals:
+        """What the agent used in all its lives."""
+        return UsageTotals(**(self.fact("usage") or {}))
+
+    # -- events and the log ---------------------------------------------------------------------------
+
+    def add_event(self, kind: str, data: dict[str, Any], *, incarnation: int, task_id: str | None = None) -> int:
+        """Record an event; its sequence number."""
+        with self.transaction():
+            row = self._db.execute(
+                "INSERT INTO events (at, incarnation, task_id, kind, data) VALUES (?, ?, ?, ?, ?)",
+                (self._clock(), incarnation, task_id, kind, _dumps(data)),
+            )
+            assert row.lastrowid is not None
+            if row.lastrowid % 1000 == 0:
+                self._db.execute("DELETE FROM events WHERE seq <= ?", (row.lastrowid - KEPT_EVENTS,))
+        return row.lastrowid
+
+    def events_after(self, seq: int, limit: int = 500) -> list[Event]:
+        """Events that came after `seq`, oldest first."""
+        rows = self._db.execute(
+            "SELECT seq, at, incarnation, task_id, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+            (seq, limit),
+        )
+        return [
+            Event(seq=r[0], at=r[1], incarnation=r[2], task_id=r[3], kind=r[4], data=msgspec.json.decode(r[5]))
+            for r in rows
+        ]
+
+    def last_seq(self) -> int:
+        """The newest event's number, 0 when there is none."""
+        (seq,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        return int(seq)
+
+    def log(
+        self,
+        kind: str,
+        text: str,
+        *,
+        incarnation: int,
+        task_id: str | None = None,
+        ref: str | None = None,
+        data: dict[str, Any] | None = None,
+        append: bool = False,
+    ) -> None:
+        """Add an entry, or change the one with the same `ref` in this incarnation (`append` adds to its text)."""
+        now = self._clock()
+        with self.transaction():
+            found = (
+                ref
+                and self._db.execute(
+                    "SELECT id, text, data FROM log WHERE incarnation=? AND ref=? ORDER BY id DESC LIMIT 1",
+                    (incarnation, ref),
+                ).fetchone()
+            )
+            if found:
+                whole = _cut(found[1] + text) if append else _cut(text or found[1])
+                merged = {**msgspec.json.decode(found[2]), **(data or {})}
+                self._db.execute(
+                    "UPDATE log SET text=?, data=?, updated_at=? WHERE id=?", (whole, _dumps(merged), now, found[0])
+                )
+                return
+            row = self._db.execute(
+                "INSERT INTO log (at, updated_at, incarnation, task_id, kind, ref, text, data)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (now, now, incarnation, task_id, kind, ref, _cut(text), _dumps(data or {})),
+            )
+            assert row.lastrowid is not None
+            if row.lastrowid % 1000 == 0:
+                self._db.execute("DELETE FROM log WHERE id <= ?", (row.lastrowid - KEPT_LOG,))
+
+    def log_entries(self, *, before: int | None, offset: int, limit: int) -> tuple[list[LogEntry], int]:
+        """Entries, newest first (those with an id below `before`), and how many there are in all."""
+        (total,) = self._db.execute("SELECT count(*) FROM log").fetchone()
+        rows = self._db.execute(
+            "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log"
+            " WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3",
+            (before, limit, offset),
+        )
+        entries = [
+            LogEntry(
+                id=r[0], at=r[1], updated_at=r[2], incarnation=r[3], task_id=r[4], kind=r[5], text=r[6],
+                data=msgspec.json.decode(r[7]),
+            )
+            for r in rows
+        ]  # fmt: skip
+        return entries, int(total)
+
+    # -- attention, reports, facts --------------------------------------------------------------------
+
+    def open_attention(self, attention: Attention, *, incarnation: int) -> None:
+        """Somebody is asked."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO attention (id, incarnation, task_id, kind, data, asked_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    attention.id,
+                    incarnation,
+                    attention.task_id,
+                    attention.kind,
+                    _dumps(asdict(attention)),
+                    attention.asked_at,
+                ),
+            )
+            self.add_event("attention", {"id": attention.id, "kind": attention.kind, "title": attention.title},
+                           incarnation=incarnation, task_id=attention.task_id)  # fmt: skip
+            self.log(attention.kind, attention.title, incarnation=incarnation, task_id=attention.task_id,
+                     ref=f"attention:{attention.id}", data={"detail": attention.detail})  # fmt: skip
+
+    def close_attention(self, attention_id: str, answer: str, *, incarnation: int) -> None:
+        """It was answered, or is no longer asked (`answer` says which)."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE attention SET closed_at=?, answer=? WHERE id=? AND closed_at IS NULL",
+                (self._clock(), answer, attention_id),
+            )
+            self.add_event("attention_closed", {"id": attention_id, "answer": answer}, incarnation=incarnation)
+            self.log("", "", incarnation=incarnation, ref=f"attention:{attention_id}", data={"answer": answer})
+
+    def attention_answer(self, attention_id: str) -> str | None:
+        """How it was closed; None while it is open. Raises `NotFound` when it was never asked."""
+        row = self._db.execute("SELECT answer FROM attention WHERE id=?", (attention_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"nothing is asked under {attention_id!r}")
+        return row[0] if row[0] is None else str(row[0])
+
+    def forget_attention(self) -> None:
+        """Close what an earlier process of the sidecar left open: its askers are gone."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE attention SET closed_at=?, answer='the agent was restarted' WHERE closed_at IS NULL",
+                (self._clock(),),
+            )
+
+    def save_report(self, report: Report, *, incarnation: int, task_id: str | None) -> None:
+        """Keep the agent's own words, durably, before it is told so."""
+        with self.transaction():
+            data = asdict(report)
+            self.put_fact("report", data)
+            self.add_event("report", data, incarnation=incarnation, task_id=task_id)
+            self.log("report", report.summary, incarnation=incarnation, task_id=task_id, data=data)
+
+    def report(self) -> Report | None:
+        """The newest report."""
+        data = self.fact("report")
+        return Report(**data) if data else None
+
+    def put_fact(self, key: str, value: Any) -> None:
+        """Keep one small fact under a name."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, _dumps(value)))
+
+    def fact(self, key: str) -> Any:
+        """A fact kept under a name, None where there is none."""
+        row = self._db.execute("SELECT value FROM facts WHERE key=?", (key,)).fetchone()
+        return msgspec.json.decode(row[0]) if row else None
+
+
+def _task(row: tuple[Any, ...]) -> Task:
+    (task_id, description, origin, state, held, queued, sent, accepted, started, ended, cancel, incarnation, detail,
+     exit_code, tokens_in, tokens_out, cost) = row  # fmt: skip
+    return Task(
+        id=task_id, description=description, origin=origin, state=state, held=bool(held), queued_at=queued,
+        sent_at=sent, accepted_at=accepted, started_at=started, ended_at=ended, cancel_requested_at=cancel,
+        incarnation=incarnation, detail=detail, exit_code=exit_code,
+        usage=UsageTotals(input_tokens=tokens_in, output_tokens=tokens_out, cost_usd=cost),
+    )  # fmt: skip
+
+
+def _dumps(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_LOG_TEXT:
+        return text
+    return text[: MAX_LOG_TEXT - 40] + f"\n[cut: {len(text)} characters in all]"
