@@ -132,11 +132,29 @@ class FieldTable(_Table, frozen=True):
     interval: Seconds = 60
 
 
+class ForgeTable(_Table, frozen=True):
+    """`[metadata.github]` and `[metadata.gitlab]`: where pull and merge requests are asked for.
+
+    `hosts` are self-hosted ones beside the public one (as in remote addresses, with the port of http
+    ones); only these are ever sent the token. `api` is the API's address when it is not the usual one.
+    The token is in `token_file`, or in the first variable of `token_env` that is set. `interval` is how
+    old an answer may become.
+    """
+
+    hosts: list[str] = []
+    api: str | None = None
+    token_env: list[str] = []
+    token_file: str | None = None
+    interval: Seconds = 30
+
+
 class MetadataTable(_Table, frozen=True):
-    """`[metadata]`: what is collected beside the built-in facts."""
+    """`[metadata]`: what is collected beside the built-in facts. `task_file` is relative to the workspace."""
 
     fields: dict[str, FieldTable] = {}
     task_file: str | None = None
+    github: ForgeTable = ForgeTable(token_env=["GITHUB_TOKEN", "GH_TOKEN"])
+    gitlab: ForgeTable = ForgeTable(token_env=["GITLAB_TOKEN"])
 
 
 class PullRequestsTable(_Table, frozen=True):

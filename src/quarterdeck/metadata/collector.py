@@ -38,9 +38,10 @@ class Collector(Protocol):
 
     `name` is the source that answers name; `keys` says which keys can come and what they mean (it may
     change while running). `collect` gives the keys that are there now with JSON values of at most 4 KB,
-    or `Failed`; it may raise: then all its keys carry the error. It is cancelled after `deadline`
-    seconds. It is asked again after `max_age` seconds, or as soon as what `trigger` names has changed:
-    only the age, also the checked-out branch or commit (`head`), also any file (`files`).
+    or `Failed`; it may raise: then all its keys carry the error. A `Known` in the place of a value says
+    itself how old it is. It is cancelled after `deadline` seconds, and asked again after `max_age`
+    seconds, or as soon as what `trigger` names has changed: only the age, also the checked-out branch
+    or commit (`head`), also any file (`files`).
 
     Third parties register a callable `workspace -> Collector` in the entry-point group
     `quarterdeck.metadata.collectors`.
@@ -64,6 +65,13 @@ class Peeking(Protocol):
     peeked: frozenset[str]
 
     def peek(self, workspace: Path) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class Refreshing(Protocol):
+    """A collector that remembers by itself, and so must be told when its memory is not wanted."""
+
+    async def collect_fresh(self, workspace: Path) -> Mapping[str, Any]: ...
 
 
 @runtime_checkable
@@ -144,6 +152,7 @@ class Runner:
 
     async def _collect(self) -> None:
         self._started += 1
+        urgent = self._urgent.is_set()
         self._wanted, self._urgent = anyio.Event(), anyio.Event()
         self.changed_since = False
         began = time.monotonic()
@@ -151,7 +160,10 @@ class Runner:
         error: str | None = None
         try:
             with anyio.fail_after(self.collector.deadline):
-                values = await self.collector.collect(self._workspace)
+                if urgent and isinstance(self.collector, Refreshing):
+                    values = await self.collector.collect_fresh(self._workspace)
+                else:
+                    values = await self.collector.collect(self._workspace)
         except TimeoutError:
             error = f"{self.collector.name} did not answer within {self.collector.deadline:g} s"
         except QuarterdeckError as problem:
@@ -179,6 +191,9 @@ class Runner:
         news: dict[str, Known | None] = {key: None for key in self.known if key not in values}
         for key, value in values.items():
             before = self.known.get(key)
+            if isinstance(value, Known):
+                news[key] = value
+                continue
             problem = value.error if isinstance(value, Failed) else _unfit(key, value)
             if problem is None:
                 news[key] = Known(value, None, now)

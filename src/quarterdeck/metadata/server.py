@@ -158,6 +158,9 @@ async def serve(
         raise InvalidInput(
             f"{host} can be reached by others, so a token is needed", hint="--token-file FILE, or leave --host out"
         )
+    # Our own threads must get the interpreter back soon after their system call, also under load.
+    sys.setswitchinterval(0.0005)
+    gc.freeze()
     bound = _bind(host, port)
     app = MetadataServer()
     guarded = web.Guard(app, token=token, hosts={host}, open_paths=_OPEN)
@@ -206,9 +209,6 @@ async def run_uvicorn(
     """Serve an app on a bound socket until cancelled or `should_exit` is set; reports the server when ready."""
     import uvicorn
 
-    # Our own threads must get the interpreter back soon after their system call, also under load.
-    sys.setswitchinterval(0.0005)
-    gc.freeze()
     settings = uvicorn.Config(
         app,
         loop="none",

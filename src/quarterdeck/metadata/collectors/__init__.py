@@ -19,9 +19,15 @@ def builtin(
 ) -> dict[str, Collector]:
     """Name to collector, for one workspace."""
     from quarterdeck.metadata.collectors.git import GitCollector
+    from quarterdeck.metadata.collectors.github import GithubCollector
+    from quarterdeck.metadata.collectors.gitlab import GitlabCollector
     from quarterdeck.metadata.collectors.task import TaskCollector
 
-    found: dict[str, Collector] = {"git": GitCollector(base)}
+    found: dict[str, Collector] = {
+        "git": GitCollector(base),
+        "github": GithubCollector(config.github),
+        "gitlab": GitlabCollector(config.gitlab),
+    }
     if task is not None or config.task_file is not None:
         found["task"] = TaskCollector(task, Path(config.task_file) if config.task_file else None)
     return found

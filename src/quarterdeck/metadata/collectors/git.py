@@ -17,9 +17,9 @@ from quarterdeck.errors import Unavailable
 from quarterdeck.metadata.collector import DEADLINE_SECONDS, Failed, Trigger
 from quarterdeck.metadata.collectors import gitfiles, status
 from quarterdeck.metadata.collectors.gitfiles import Repository
-from quarterdeck.metadata.collectors.remotes import without_credentials
+from quarterdeck.metadata.collectors.gitremotes import ENVIRONMENT, PLAIN, Remotes
 from quarterdeck.metadata.model import Schema, clean_text
-from quarterdeck.process import Completed, run
+from quarterdeck.process import CommandFailed, Completed, run
 
 KEYS: dict[str, Schema] = {
     "git_state": Schema(
@@ -44,40 +44,22 @@ KEYS: dict[str, Schema] = {
     "git_shallow": Schema("whether history was cut short (a clone with --depth)"),
     "git_worktree": Schema("whether this is an additional work tree of its repository"),
 }
-_PLAIN = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "log.showSignature=false")
-_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0"}
 _BASES = ("main", "master", "trunk", "develop")
 
 
 def status_command() -> list[str]:
     """The one command that looks at every file."""
-    return ["git", *_PLAIN, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all"]
+    return ["git", *PLAIN, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all"]
 
 
 def commit_command(sha: str) -> list[str]:
     """Subject and time of a commit."""
-    return ["git", *_PLAIN, "log", "-1", "--no-show-signature", "--format=%cI%x00%s", sha, "--"]
+    return ["git", *PLAIN, "log", "-1", "--no-show-signature", "--format=%cI%x00%s", sha, "--"]
 
 
 def merge_base_command(one: str, other: str) -> list[str]:
     """The best common ancestor of two commits."""
-    return ["git", *_PLAIN, "merge-base", one, other]
-
-
-def remotes_command() -> list[str]:
-    """All configured remote addresses."""
-    return ["git", *_PLAIN, "config", "--null", "--get-regexp", r"^remote\..*\.url$"]
-
-
-def parse_remotes(output: str) -> dict[str, str]:
-    """Remote name to its first address, credentials removed."""
-    found: dict[str, str] = {}
-    for item in output.split("\0"):
-        key, _, url = item.partition("\n")
-        name = key.removeprefix("remote.").removesuffix(".url")
-        if url and name not in found:
-            found[name] = clean_text(without_credentials(url), 500)
-    return found
+    return ["git", *PLAIN, "merge-base", one, other]
 
 
 class GitCollector:
@@ -93,6 +75,7 @@ class GitCollector:
     def __init__(self, base: str | None = None) -> None:
         self._base = base
         self._repository: Repository | None = None
+        self._known_remotes = Remotes()
         self._remembered: dict[str, tuple[Any, Any]] = {}
 
     def repository(self, workspace: Path) -> Repository | None:
@@ -164,17 +147,10 @@ class GitCollector:
             )
 
     async def _remotes(self, repository: Repository, values: dict[str, Any]) -> None:
-        async def ask() -> dict[str, str] | Failed:
-            done = await _git(repository, remotes_command())
-            # Exit code 1 is git's way to say that there are none.
-            return parse_remotes(done.out) if done.returncode in (0, 1) else Failed(_words(done))
-
         try:
-            stat = (repository.common / "config").stat()
-            stamp: Any = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except OSError:
-            stamp = object()
-        values["git_remotes"] = await self._once("remotes", stamp, ask)
+            values["git_remotes"] = await self._known_remotes.of(repository, self.deadline)
+        except CommandFailed as error:
+            values["git_remotes"] = Failed(_words(error.completed) if error.completed else error.message)
 
     async def _once(self, name: str, stamp: Any, ask: Any) -> Any:
         """What `ask` said when the stamp was the same, or ask it."""
@@ -187,8 +163,8 @@ class GitCollector:
         return value
 
     async def _asked_head(self, repository: Repository) -> gitfiles.Head:
-        name = await _git(repository, ["git", *_PLAIN, "symbolic-ref", "-q", "HEAD"])
-        sha = await _git(repository, ["git", *_PLAIN, "rev-parse", "-q", "--verify", "HEAD"])
+        name = await _git(repository, ["git", *PLAIN, "symbolic-ref", "-q", "HEAD"])
+        sha = await _git(repository, ["git", *PLAIN, "rev-parse", "-q", "--verify", "HEAD"])
         branch = name.out.removeprefix("refs/heads/") if name.returncode == 0 else None
         return gitfiles.Head(branch, sha.out if sha.returncode == 0 else None)
 
@@ -237,7 +213,7 @@ async def _git(repository: Repository, command: list[str]) -> Completed:
     folder = repository.top or repository.git
     if not folder.is_dir():
         raise Unavailable(f"the workspace {folder} is gone")
-    return await run(command, cwd=folder, env=_ENVIRONMENT, timeout_seconds=DEADLINE_SECONDS * 2, check=False)
+    return await run(command, cwd=folder, env=ENVIRONMENT, timeout_seconds=DEADLINE_SECONDS * 2, check=False)
 
 
 def _words(done: Completed) -> str:

@@ -1,0 +1,120 @@
+"""What the github and the gitlab collector have in common: which request is this branch's, and how old is that."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.config import ForgeTable
+from quarterdeck.metadata.collector import DEADLINE_SECONDS, Known, Trigger
+from quarterdeck.metadata.collectors import gitfiles, remotes
+from quarterdeck.metadata.collectors.forge import FRESH_SECONDS, Document, Forge
+from quarterdeck.metadata.collectors.gitremotes import Remotes
+from quarterdeck.metadata.collectors.pull_request import KEYS, PullRequest, facts, no_request
+from quarterdeck.metadata.collectors.remotes import Remote
+from quarterdeck.metadata.model import Schema
+
+
+@dataclass(frozen=True)
+class Target:
+    """A branch that may have a request: in which repository that would be, and from whose it would come."""
+
+    repository: Remote
+    source: Remote
+    branch: str
+
+
+class Seen:
+    """Collects the documents that an answer is made of: the oldest one's moment and the first error count."""
+
+    def __init__(self) -> None:
+        self.at = time.time()
+        self.error: str | None = None
+
+    def take(self, document: Document) -> Any:
+        """The document's data."""
+        self.at = min(self.at, document.fetched_at)
+        self.error = self.error or document.error
+        return document.data
+
+
+class ForgeCollector(ABC):
+    """The pull or merge request of the checked-out branch."""
+
+    name: str
+    deadline = DEADLINE_SECONDS
+    trigger: Trigger = "head"
+    keys: Mapping[str, Schema] = KEYS
+    public_host: str
+
+    def __init__(self, table: ForgeTable) -> None:
+        self._table = table
+        self.max_age = table.interval
+        self._hosts = {self.public_host, *(host.lower() for host in table.hosts)}
+        self._remotes = Remotes()
+        self._forges: dict[str, Forge] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for forge in self._forges.values():
+            await forge.aclose()
+        self._forges.clear()
+
+    async def collect(self, workspace: Path) -> Mapping[str, Any]:
+        """The facts of the branch's request. Raises `Unavailable` when nothing is known and cannot be asked."""
+        return await self._collected(workspace, None)
+
+    async def collect_fresh(self, workspace: Path) -> Mapping[str, Any]:
+        """The same, asked for now."""
+        return await self._collected(workspace, FRESH_SECONDS)
+
+    async def _collected(self, workspace: Path, max_age: float | None) -> Mapping[str, Any]:
+        target = await self._target(workspace)
+        if target is None:
+            return {}
+        forge = self._forge(target.repository.host)
+        seen = Seen()
+        # A little less than the interval, so that an answer asked for in step is not just young enough.
+        age = forge.interval * 0.8 if max_age is None else max_age
+        found = await self._request(forge, target, seen, age)
+        values = no_request() if found is None else facts(found)
+        return {key: Known(value, seen.error, seen.at) for key, value in values.items()}
+
+    async def _target(self, workspace: Path) -> Target | None:
+        repository = gitfiles.find(workspace)
+        if repository is None or repository.top is None:
+            return None
+        head = gitfiles.head(repository)
+        begun = gitfiles.under_way(repository.git)
+        branch = (head.branch if head else None) or (begun[1] if begun else None)
+        if branch is None:
+            return None
+        known = await self._remotes.of(repository, self.deadline)
+        source = remotes.parse(known.get("origin", ""))
+        # A fork's requests are in the repository that it was forked from, usually called upstream.
+        home = remotes.parse(known.get("upstream", "")) or source
+        if source is None or home is None or home.host not in self._hosts:
+            return None
+        return Target(home, source if source.host == home.host else home, branch)
+
+    def _forge(self, host: str) -> Forge:
+        if host not in self._forges:
+            api = self._table.api or self._api(host)
+            self._forges[host] = Forge(api, self._table, self._headers(), f"{self.name} ({host})")
+        return self._forges[host]
+
+    @abstractmethod
+    def _api(self, host: str) -> str:
+        """The address of a host's API."""
+
+    @abstractmethod
+    def _headers(self) -> Mapping[str, str]:
+        """What every request carries."""
+
+    @abstractmethod
+    async def _request(self, forge: Forge, target: Target, seen: Seen, max_age: float) -> PullRequest | None:
+        """The branch's request; None when it has none."""

@@ -1,0 +1,263 @@
+"""One suite for the github and the gitlab collector, each against a real local HTTP server of its kind."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from gitlab_forge import scripted_gitlab
+
+from quarterdeck.config import ForgeTable
+from quarterdeck.errors import Unavailable
+from quarterdeck.metadata.collector import Known
+from quarterdeck.metadata.collectors import forge as forge_module
+from quarterdeck.metadata.collectors import forge_collector
+from quarterdeck.metadata.collectors.forge_collector import ForgeCollector
+from quarterdeck.metadata.collectors.github import GithubCollector
+from quarterdeck.metadata.collectors.gitlab import GitlabCollector
+from quarterdeck.scripted.forge import Forge, scripted_forge
+
+pytestmark = pytest.mark.anyio
+TOKEN = "a-token-of-the-forge-123"
+REPOSITORY = "acme/shop"
+
+
+class Side:
+    """A running forge, its collector, and a work tree whose branch may have a request there."""
+
+    def __init__(self, kind: str, forge: Forge, workspace: Path, git: Callable[..., str]) -> None:
+        self.kind = kind
+        self.forge = forge
+        self.workspace = workspace
+        self.git = git
+        self.made: list[ForgeCollector] = []
+
+    @property
+    def sha(self) -> str:
+        return self.git(self.workspace, "rev-parse", "HEAD")
+
+    def collector(self, **options: Any) -> ForgeCollector:
+        host = self.forge.url.partition("://")[2]
+        api = self.forge.url + ("/api/v4" if self.kind == "gitlab" else "")
+        options = {"token_env": ["QD_TEST_FORGE_TOKEN"], "interval": 30, **options}
+        table = ForgeTable(hosts=[host], api=api, **options)
+        collector = GithubCollector(table) if self.kind == "github" else GitlabCollector(table)
+        self.made.append(collector)
+        return collector
+
+
+@pytest.fixture(params=["github", "gitlab"])
+async def side(
+    request: pytest.FixtureRequest, repo: Path, git: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Side]:
+    monkeypatch.setenv("QD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("QD_TEST_FORGE_TOKEN", TOKEN)
+    monkeypatch.setattr(forge_collector, "FRESH_SECONDS", 0.1)
+    monkeypatch.setattr(forge_module, "FRESH_SECONDS", 0.1)
+    serve = scripted_forge if request.param == "github" else scripted_gitlab
+    async with serve(token=TOKEN, page_size=2) as forge:
+        git(repo, "checkout", "-q", "-b", "qd/alice")
+        git(repo, "remote", "add", "origin", forge.remote(REPOSITORY))
+        forge.pulls[REPOSITORY] = {}
+        side = Side(request.param, forge, repo, git)
+        yield side
+        for collector in side.made:
+            await collector.aclose()
+
+
+def values(found: Any) -> dict[str, Any]:
+    assert all(isinstance(known, Known) for known in found.values())
+    return {key: known.value for key, known in found.items()}
+
+
+async def collected(side: Side, **options: Any) -> dict[str, Any]:
+    return values(await side.collector(**options).collect(side.workspace))
+
+
+async def test_the_request_of_the_branch(side: Side) -> None:
+    for n in range(5):  # more than two pages before ours
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha, title="Make it fast")
+    for n in range(5):
+        side.forge.open_pull(REPOSITORY, f"later{n}", sha="2" * 40)
+    side.forge.check(REPOSITORY, side.sha, "unit", "success")
+    facts = await collected(side)
+    assert facts["pull_request_number"] == pull.number
+    assert facts["pull_request_title"] == "Make it fast"
+    assert facts["pull_request_state"] == "open"
+    assert facts["pull_request_draft"] is False
+    assert facts["pull_request_mergeable"] is True
+    assert facts["pull_request_check_status"] == "passing"
+    assert facts["pull_request_failing_checks"] == []
+    assert facts["pull_request_head"] == side.sha
+    assert facts["pull_request_base"] == "main"
+    assert str(pull.number) in facts["pull_request_url"]
+    assert facts["fleet_mcp_pull_request_url"] == facts["pull_request_url"]
+    assert facts["fleet_mcp_pull_request_status"] == "open"
+    assert facts["fleet_mcp_pull_request_check_status"] == "passing"
+    assert TOKEN not in str(facts)
+
+
+async def test_failing_checks_and_requests_for_changes(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    side.forge.check(REPOSITORY, side.sha, "lint", "success")
+    side.forge.check(REPOSITORY, side.sha, "unit", "failure")
+    side.forge.review(REPOSITORY, pull.number, "bob", "CHANGES_REQUESTED", "please \x1b[1mtest\x1b[0m it")
+    facts = await collected(side)
+    assert facts["pull_request_check_status"] == "failing"
+    assert [check["name"] for check in facts["pull_request_failing_checks"]] == ["unit"]
+    assert facts["pull_request_failing_checks"][0]["url"].startswith("http")
+    assert facts["pull_request_review_decision"] == "changes_requested"
+    [asked] = facts["pull_request_change_requests"]
+    assert asked["author"] == "bob"
+    assert asked["text"] == "please \ufffd[1mtest\ufffd[0m it"
+    assert asked["id"]
+
+
+async def test_pending_approved_draft_and_conflicting(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    pull.draft, pull.mergeable = True, False
+    side.forge.check(REPOSITORY, side.sha, "unit", None)
+    side.forge.review(REPOSITORY, pull.number, "bob", "APPROVED")
+    facts = await collected(side)
+    assert facts["pull_request_check_status"] == "pending"
+    assert facts["pull_request_review_decision"] == "approved"
+    assert facts["pull_request_draft"] is True
+    assert facts["pull_request_mergeable"] is False
+    assert facts["fleet_mcp_pull_request_status"] == "draft"
+
+
+@pytest.mark.parametrize("state", ["closed", "merged"])
+async def test_a_request_that_has_ended(side: Side, state: str) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    side.forge.close(REPOSITORY, pull.number, merged=state == "merged")
+    facts = await collected(side)
+    assert facts["pull_request_number"] == pull.number
+    assert facts["pull_request_state"] == state
+
+
+async def test_no_request(side: Side) -> None:
+    side.forge.open_pull(REPOSITORY, "another", sha=side.sha)
+    facts = await collected(side)
+    assert facts["pull_request_number"] is None
+    assert facts["pull_request_state"] == "none"
+
+
+async def test_another_host_is_never_asked(side: Side) -> None:
+    side.git(side.workspace, "remote", "set-url", "origin", "https://evil.example.invalid/acme/shop.git")
+    assert await collected(side) == {}
+    side.git(side.workspace, "remote", "set-url", "origin", "/some/path")
+    assert await collected(side) == {}
+    assert side.forge.requests == []
+
+
+async def test_agents_share_one_listing_and_what_is_unchanged_costs_nothing(side: Side) -> None:
+    side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    collectors = [side.collector() for _ in range(10)]
+    async with anyio.create_task_group() as group:
+        for collector in collectors:
+            group.start_soon(collector.collect, side.workspace)
+    first = len(side.forge.requests)
+    assert len({asked.path for asked in side.forge.requests}) == first, "an address was asked for twice"
+    assert all(asked.authorized for asked in side.forge.requests)
+    used = side.forge.used
+    await anyio.sleep(forge_module.FRESH_SECONDS + 0.1)
+    await collectors[0].collect_fresh(side.workspace)
+    again = side.forge.requests[first:]
+    assert again
+    assert {asked.status for asked in again} == {304}
+    assert side.forge.used == used
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("unauthorized", "refuses the token"),
+        ("rate_limit", "refuses"),
+        ("not_found", "does not know the repository"),
+        ("error", "HTTP 500"),
+        ("cut", "cannot be reached"),
+        ("garbage", "something else"),
+        ("slow", "did not answer"),
+    ],
+)
+async def test_a_fault_leaves_the_old_values_with_their_age(
+    side: Side, fault: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forge_module, "TIMEOUT_SECONDS", 0.3)
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    collector = side.collector()
+    before = time.time()
+    await collector.collect(side.workspace)
+    await anyio.sleep(forge_module.FRESH_SECONDS + 0.1)
+    side.forge.fault = fault  # type: ignore[assignment]
+    found = await collector.collect_fresh(side.workspace)
+    known = found["pull_request_number"]
+    assert known.value == pull.number
+    assert words in known.error
+    assert TOKEN not in known.error
+    assert known.observed is not None
+    assert before <= known.observed < time.time() - 0.15
+    # A new process on this machine knows them too, and does not ask again at once.
+    asked = len(side.forge.requests)
+    later = side.collector()
+    found = await later.collect(side.workspace)
+    assert found["pull_request_number"].value == pull.number
+    assert found["pull_request_number"].error
+    assert len(side.forge.requests) == asked
+
+
+async def test_a_fault_from_the_beginning_is_an_error(side: Side) -> None:
+    side.forge.fault = "error"
+    with pytest.raises(Unavailable, match="HTTP 500"):
+        await collected(side)
+
+
+async def test_after_a_fault_it_is_asked_again(side: Side) -> None:
+    side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    side.forge.fault = "error"
+    collector = side.collector()
+    with pytest.raises(Unavailable):
+        await collector.collect(side.workspace)
+    side.forge.fault = "none"
+    assert (await collector.collect_fresh(side.workspace))["pull_request_state"].value == "open"
+
+
+async def test_retry_after_is_obeyed_even_when_asked_to_be_fresh(side: Side) -> None:
+    side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    side.forge.fault, side.forge.retry_after = "rate_limit", 1
+    collector = side.collector()
+    with pytest.raises(Unavailable):
+        await collector.collect_fresh(side.workspace)
+    side.forge.fault = "none"
+    asked = len(side.forge.requests)
+    with pytest.raises(Unavailable, match="no more answers for"):
+        await collector.collect_fresh(side.workspace)
+    assert len(side.forge.requests) == asked
+    await anyio.sleep(1.1)
+    assert (await collector.collect_fresh(side.workspace))["pull_request_state"].value == "open"
+
+
+async def test_a_reserve_of_the_quota_is_left_alone(side: Side) -> None:
+    side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    side.forge.limit, side.forge.used = 100, 85
+    collector = side.collector()
+    for _ in range(8):
+        side.forge.open_pull(REPOSITORY, "x", sha="3" * 40)  # so that no answer is the same as before
+        with anyio.move_on_after(5):
+            with contextlib.suppress(Unavailable):
+                await collector.collect_fresh(side.workspace)
+        await anyio.sleep(forge_module.FRESH_SECONDS / 4)
+    assert side.forge.used <= 91
+
+
+async def test_the_token_may_be_in_a_file(side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QD_TEST_FORGE_TOKEN")
+    (tmp_path / "forge-token").write_text(TOKEN + "\n")
+    assert (await collected(side, token_file=str(tmp_path / "forge-token")))["pull_request_state"] == "none"
+    assert {asked.authorized for asked in side.forge.requests} == {True}
