@@ -34,6 +34,7 @@ from quarterdeck.sidecar.ports import (
 )
 from quarterdeck.sidecar.providers.claude_messages import MessageReader, outcome_of
 from quarterdeck.sidecar.providers.claude_requests import ToolRequests
+from quarterdeck.sidecar.providers.jsonline import parse_object
 from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program
 
 Message = dict[str, Any]
@@ -213,11 +214,8 @@ class ClaudeCodeProvider:
             self._say(exited)
 
     def _on_line(self, line: bytes) -> None:
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
+        message = parse_object(line)
+        if message is None:
             self._say(Noise(line[:SHOWN_NOISE].decode(errors="replace")))
             return
         try:

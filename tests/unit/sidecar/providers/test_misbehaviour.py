@@ -62,6 +62,8 @@ NASTY = [
     '{"id": 8, "method": "elicitation/create", "params": {"requestedSchema": 5}}',
     '{"id": 9, "method": "fs/read_text_file", "params": {"path": 5, "line": "x"}}',
     '{"id": 9, "method": "fs/write_text_file"}', '{"id": 9, "method": "terminal/create", "params": {}}',
+    '{"method": "session/update", "params": {"update": {"sessionUpdate": "usage_update", "used": Infinity, '
+    '"size": NaN, "cost": {"amount": Infinity}}}}',
     '{"method": "$/progress"}', '{"method": "_own/thing"}', "[" * 100_000, '"\\ud800"', "\x00\xff",
 ]  # fmt: skip
 
@@ -77,6 +79,17 @@ async def test_no_message_can_end_the_reading(acp: Case, tmp_path: Path, permiss
         asked = [u.request_id for u in driver.every(ports.Permission) + driver.every(ports.Question)]
         assert sorted(asked) == sorted(u.request_id for u in driver.every(ports.Withdrawn))
         assert (await driver.run("@say and again", "turn-2")).outcome == "succeeded"
+
+
+async def test_half_a_character_does_not_reach_us(acp: Case, tmp_path: Path) -> None:
+    """A JavaScript agent may cut its text within a surrogate pair; that could neither be stored nor sent on."""
+    async with driving(acp, tmp_path) as driver:
+        await driver.start()
+        content = r'{"type": "text", "text": "a\ud83d|\ud83d\ude00"}'
+        update = '{"sessionUpdate": "agent_message_chunk", "content": ' + content + "}"
+        await driver.run('@raw {"method": "session/update", "params": {"update": ' + update + "}}")
+        assert driver.said == "a\ufffd|\U0001f600"
+        driver.said.encode()
 
 
 async def test_a_line_just_under_the_limit_passes(acp: Case, tmp_path: Path) -> None:
