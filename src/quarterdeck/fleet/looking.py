@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import InvalidInput, QuarterdeckError
-from quarterdeck.fleet.core import FleetCore
+from quarterdeck.errors import InvalidInput
+from quarterdeck.fleet.collecting import Collecting
+from quarterdeck.fleet.metadata import Gathered
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, LinkView, detail, summarize
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
@@ -53,7 +54,7 @@ class LogHistory:
     has_previous_page: bool
 
 
-class Looking(FleetCore):
+class Looking(Collecting):
     """The use cases that only read."""
 
     async def list_agents(
@@ -61,10 +62,14 @@ class Looking(FleetCore):
         *,
         status: str | None = None,
         project: str | None = None,
+        metadata_filter: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> AgentPage:
-        """The agents, oldest first. Answers from what is known; nobody that hangs delays the others."""
+        """The agents, oldest first. Answers from what is known; nobody that hangs delays the others.
+
+        With `metadata_filter` (docs/metadata.md) all agents are asked for their facts, within a deadline.
+        """
         if status is not None and status not in STATUSES:
             raise InvalidInput(f"{status!r} is no status", hint=f"one of: {', '.join(STATUSES)}")
         if project is not None:
@@ -76,6 +81,9 @@ class Looking(FleetCore):
         found = [
             s for s in found if (status is None or s.status == status) and (project is None or s.project == project)
         ]
+        if metadata_filter:
+            matching = await self.matching(metadata_filter)
+            found = [s for s in found if s.name in matching]
         found = [self._limit.place(s) for s in found]
         start = _start(found, cursor)
         page = found[start : start + limit]
@@ -90,18 +98,14 @@ class Looking(FleetCore):
         """All of one agent, asked now where it can be asked. Raises `NotFound`."""
         record = self._record(name)
         link = self.crew.links.get(name)
-        metadata: dict[str, Any] = {}
+        facts: Gathered | None = None
         disk: int | None = None
 
         async def ask() -> None:
-            if link is None:
-                return
-            await link.refresh(_FRESH_SECONDS)
-            try:
-                answer = await (await link.client()).call(dict, "GET", "/metadata", deadline=_FRESH_SECONDS)
-                metadata.update(answer.get("data", {}))
-            except QuarterdeckError as error:
-                log.info("metadata of %s: %s", name, error.message)
+            nonlocal facts
+            if link is not None:
+                await link.refresh(_FRESH_SECONDS)
+            (facts,) = await self.gather_metadata([name])
 
         async def weigh() -> None:
             nonlocal disk
@@ -110,7 +114,7 @@ class Looking(FleetCore):
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
             group.start_soon(weigh)
-        return detail(self._record(name), self.crew.view(name), metadata=metadata, disk_bytes=disk)
+        return detail(self._record(name), self.crew.view(name), gathered=facts, disk_bytes=disk)
 
     async def wait(self, names_: list[str] | None, cursor: str | None, timeout_seconds: float) -> Changes:
         """What changed since a cursor, waiting for it up to 25 s. Raises `InvalidInput`, `NotFound`."""

@@ -23,13 +23,12 @@ from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.projects import DEFAULT_ROLE
 from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Heard
-from quarterdeck.fleet.tasking import Tasking
 from quarterdeck.sidecar.catalog import locate, resolve
 
 MAX_SPEC_BYTES = 100_000
 
 
-class Fleet(Looking, Tasking):
+class Fleet(Looking):
     """All agents of one state folder. Use `Fleet.open`; while it is open, agents are kept as they should be."""
 
     @classmethod
@@ -42,6 +41,8 @@ class Fleet(Looking, Tasking):
         async with anyio.create_task_group() as tasks:
             fleet.crew.begin(tasks)
             tasks.start_soon(fleet._limit.run, name="busy-limit")
+            if config.pull_requests.feedback:
+                tasks.start_soon(fleet.follow_pull_requests, name="pull-requests")
             try:
                 yield fleet
             finally:
@@ -145,9 +146,14 @@ class Fleet(Looking, Tasking):
             raise Conflict(f"agent {name} is being deleted")
         locate(resolve(record.provider, self._config))
         self._check_room()
-        self.records.change(name, wanted="running", canceled_at=None, failed_at=None, failure=None)
+        # From here on it counts as starting, so that nobody takes what it was for what it is.
+        self.records.change(
+            name, wanted="running", canceled_at=None, failed_at=None, failure=None, gone_at=None, gone_reason=None,
+            started_at=None,
+        )  # fmt: skip
+        self.crew.roster.look(name)
         self.crew.spawn(self.crew.restart, name)
-        return replace(self._summary(name), status="starting", activity=None)
+        return self._summary(name)
 
     async def stop(self, name: str) -> AgentSummary:
         """End an agent but keep it: its workspace, its history, its session. Raises `NotFound`, `Conflict`."""

@@ -12,12 +12,15 @@ from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastmcp import FastMCP
-from fastmcp.exceptions import ToolError
+from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from mcp.types import ToolAnnotations
 from pydantic import Field
+from pydantic import ValidationError as PydanticValidationError
 
 from quarterdeck import __version__
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.looking import LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
 from quarterdeck.fleet.projects import Project, Role
@@ -100,11 +103,27 @@ def _translated(tool: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]
     return call
 
 
+class _InvalidArguments(Middleware):
+    """Tells arguments that the schema refuses as our own errors are told: by a code, a message and a hint."""
+
+    async def on_call_tool(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        """Pass the call on; translate the refusal."""
+        try:
+            return await call_next(context)
+        except ValidationError as error:
+            cause = error.__cause__
+            if not isinstance(cause, PydanticValidationError):
+                raise told(InvalidInput(str(error))) from error
+            wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in cause.errors(include_url=False)]
+            raise told(InvalidInput("; ".join(wrong), hint="tools/list says what the tool takes")) from error
+
+
 def make_server(hub: Hub) -> FastMCP[Any]:
     """The MCP server over a hub's service; it answers every protocol revision that FastMCP knows."""
     server: FastMCP[Any] = FastMCP(
         "quarterdeck", version=__version__, instructions=_INSTRUCTIONS, mask_error_details=True
     )
+    server.add_middleware(_InvalidArguments())
     _add_fleet(server, hub)
     _add_tasks(server, hub)
     _add_work(server, hub)
@@ -144,11 +163,16 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     async def list_agents(
         status_filter: Annotated[Status | None, Field(description="Only agents with this status")] = None,
         project_filter: Annotated[str | None, Field(description="Only agents of this project")] = None,
+        metadata_filter: Annotated[
+            str | None, Field(description="Only agents whose facts match, as in pull_request_number=123 or git_dirty")
+        ] = None,
         limit: Annotated[int, Field(description="How many at most", ge=1, le=200)] = 50,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
     ) -> AgentPage:
         """The agents with status, activity, task, and what their workspaces say. An unreachable one says why."""
-        return await fleet.list_agents(status=status_filter, project=project_filter, limit=limit, cursor=cursor)
+        return await fleet.list_agents(
+            status=status_filter, project=project_filter, metadata_filter=metadata_filter, limit=limit, cursor=cursor
+        )
 
     @server.tool(annotations=_READS)
     @_translated
@@ -197,6 +221,12 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
         """Delete a stored fact; that it was not there is no error."""
         await fleet.delete_metadata(agent_name, key)
         return MetadataDeleted(agent=agent_name, key=key)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def list_pull_requests() -> PullRequests:
+        """The fleet by pull (merge) request: number, agents on it, checks, reviews, and how old that knowledge is."""
+        return await fleet.list_pull_requests()
 
     @server.tool(annotations=_READS)
     @_translated
