@@ -125,12 +125,12 @@ async def test_a_death_is_told_at_once_though_a_grandchild_holds_the_pipe(acp: C
 
 
 async def test_a_turn_that_ended_before_the_death_has_ended(acp: Case, tmp_path: Path) -> None:
-    """The very last words of a program are read before its death is told."""
+    """The very last words of a program are read before its death is told, also when the pipe stays open."""
     async with driving(acp, tmp_path) as driver:
         opened = await driver.start()
         assert opened.pid is not None
         os.kill(opened.pid, signal.SIGSTOP)
-        await driver.provider.prompt("turn-1", "@say quick")
+        await driver.provider.prompt("turn-1", "@child 600\n@say quick")
         os.kill(opened.pid, signal.SIGCONT)
         # Our loop is kept from reading until the program has answered and is dead.
         time.sleep(0.3)
@@ -138,7 +138,7 @@ async def test_a_turn_that_ended_before_the_death_has_ended(acp: Case, tmp_path:
         time.sleep(0.1)
         await driver.of(ports.Exited)
         kinds = [type(u) for u in driver.updates if not isinstance(u, ports.Noise)]
-        assert kinds == [ports.Accepted, ports.Started, ports.Text, ports.TurnEnded, ports.Exited]
+        assert kinds == [ports.Accepted, ports.Started, ports.Text, ports.Text, ports.TurnEnded, ports.Exited]
 
 
 async def test_exit_in_mid_turn_carries_the_code_and_the_last_words(acp: Case, tmp_path: Path) -> None:
