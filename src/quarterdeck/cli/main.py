@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "agents": Entry("agents", "agents", "Create agents, give them tasks, see and merge their work."),
     "gc": Entry("gc", "gc", "Remove what deleted agents left, never unsaved work."),
     "metadata": Entry("metadata", "group", "Facts about agents' workspaces: read, write, watch."),
+    "prs": Entry("prs", "prs", "Pull requests across the fleet: checks, reviews, agents."),
     "node": Entry("node", "group", "Machines that run containers."),
     "service": Entry("service", "group", "Services on nodes."),
     "login": Entry("login", "login", "Log in to a hub."),
@@ -118,7 +119,7 @@ def run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # The reader (`head`) has enough. Standard output is closed so that its flush at exit is not told.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     return code if isinstance(code, int) else 0
 
