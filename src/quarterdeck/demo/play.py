@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -61,39 +60,58 @@ def _watch(stage: Stage, console: Console, *, live: bool) -> None:
     """Show the agents until every task has ended. Raises `Unavailable` when that takes too long."""
     began = time.monotonic()
     agents: dict[str, Json] = {}
-    show = Live(console=console, auto_refresh=False) if live else None
-    said: dict[str, str] = {}
-    if show:
-        show.start()
-    try:
+    view = _View(console, live=live)
+    with view:
         for answer in changes(stage.client, None, wait_seconds=_FRAME_SECONDS):
             agents.update({agent["name"]: agent for agent in answer["changed"]})
             shown = [agents[work.agent] for work in WORK if work.agent in agents]
-            if show:
-                show.update(progress(shown), refresh=True)
-            else:
-                _lines(shown, said, console.print)
+            view.show(shown)
             if len(shown) == len(WORK) and all(_is_over(agent) for agent in shown):
-                break
+                return
             if time.monotonic() - began > WORK_SECONDS:
                 raise Unavailable(f"the agents did not finish within {WORK_SECONDS:g} s")
-    finally:
-        if show:
-            show.stop()
-    if not show and live is False and console.record:
-        console.print(progress(shown))
+
+
+class _View:
+    """How progress is seen: a table that is redrawn, a line for each change, or one frame for a picture."""
+
+    def __init__(self, console: Console, *, live: bool) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False) if live else None
+        self._said: dict[str, str] = {}
+        self._frame: RenderableType | None = None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+        elif self._frame is not None:
+            self._console.print(self._frame)
+
+    def show(self, agents: list[Json]) -> None:
+        """Show how it stands."""
+        if self._live:
+            self._live.update(progress(agents), refresh=True)
+        elif self._console.record:
+            if len(agents) == len(WORK) and all(agent["status"] == "busy" and agent["report"] for agent in agents):
+                self._frame = self._frame or progress(agents)
+        else:
+            self._lines(agents)
+
+    def _lines(self, agents: list[Json]) -> None:
+        for agent in agents:
+            line = f"{agent['name']:<6} {words.status_of(agent):<9} {_doing(agent)}"
+            if self._said.get(agent["name"]) != line:
+                self._said[agent["name"]] = line
+                self._console.print(Text(line))
 
 
 def _is_over(agent: Json) -> bool:
     return agent["status"] in ENDED or bool(agent["task"] and agent["task"]["state"] in FINAL)
-
-
-def _lines(agents: list[Json], said: dict[str, str], write: Callable[[str], None]) -> None:
-    for agent in agents:
-        line = f"{agent['name']:<6} {words.status_of(agent):<9} {_doing(agent)}"
-        if said.get(agent["name"]) != line:
-            said[agent["name"]] = line
-            write(line)
 
 
 def _doing(agent: Json) -> str:
