@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import InvalidInput
+from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.fleet.collecting import Collecting
 from quarterdeck.fleet.metadata import Gathered
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, LinkView, detail, summarize
@@ -137,28 +137,33 @@ class Looking(Collecting):
     async def history(self, name: str, *, page: int, page_size: int) -> TaskHistory:
         """An agent's tasks, newest first; read from its file when its sidecar does not run."""
         offset = _offset(page, page_size)
-        client = await self._client_or_none(name)
-        if client is None:
+        found = await self._asked(name, lambda client: client.tasks(offset=offset, limit=page_size))
+        if found is None:
             tasks, total = await self._offline(name, offline.tasks, offset, page_size)
         else:
-            found = await client.tasks(offset=offset, limit=page_size)
             tasks, total = [self._limit.with_position(name, t) for t in found.tasks], found.total_count
         return TaskHistory(agent=name, tasks=tasks, **_paging(page, page_size, total))
 
     async def log(self, name: str, *, page: int, page_size: int) -> LogHistory:
         """An agent's conversation and tool calls, newest first; also when its sidecar does not run."""
         offset = _offset(page, page_size)
-        client = await self._client_or_none(name)
-        if client is None:
+        found = await self._asked(name, lambda client: client.log(offset=offset, limit=page_size))
+        if found is None:
             entries, total = await self._offline(name, offline.log_entries, offset, page_size)
         else:
-            found = await client.log(offset=offset, limit=page_size)
             entries, total = found.entries, found.total_count
         return LogHistory(agent=name, entries=entries, **_paging(page, page_size, total))
 
-    async def _client_or_none(self, name: str) -> SidecarClient | None:
+    async def _asked(self, name: str, ask: Callable[[SidecarClient], Awaitable[T]]) -> T | None:
+        """What the sidecar answers; None where nobody answers, so that its file is read instead."""
         link = self.crew.links.get(name)
-        return await link.client() if link is not None else None
+        if link is None:
+            return None
+        try:
+            return await ask(await link.client())
+        except Unavailable as error:
+            log.info("the history of %s is read from its file: %s", name, error.message)
+            return None
 
     async def _offline(
         self, name: str, read: Callable[..., tuple[list[T], int]], offset: int, limit: int

@@ -176,6 +176,8 @@ class Session:
 
     def _bury(self, life: Life) -> None:
         """The program is gone: record how the running task ended and why the life did."""
+        if self.state == "running":
+            self.state = "starting"  # nobody may take an agent for idle whose program is dead
         self._drain()
         self.conversation.turn_over()
         self.exit_code = life.exited.returncode if life.exited else None

@@ -58,6 +58,16 @@ async def test_nothing_to_save(repo: Path, tree: Path, git: Git, commit: Commit)
     assert git(repo, "for-each-ref", "refs/quarterdeck") == ""
 
 
+async def test_a_change_within_the_second_of_the_commit(repo: Path, tree: Path, git: Git, commit: Commit) -> None:
+    """Same size, same second: git itself looks into such a file, since its index is no younger than it."""
+    for number in range(3):
+        commit(tree, {"file": f"old {number}\n"})
+        (tree / "file").write_text(f"new {number}\n")
+        found = await rescue(repo, tree, "ann", AT + number)
+        assert found is not None, "the change was not seen"
+        assert git(repo, "show", f"{found.ref}:file") == f"new {number}"
+
+
 async def test_changed_staged_deleted_and_untracked(repo: Path, tree: Path, git: Git, commit: Commit) -> None:
     head = commit(tree, {"keep": "k", "change": "c", "delete": "d", "becomes-dir": "f", "dir/becomes-file": "f"})
     (tree / "change").write_text("changed")

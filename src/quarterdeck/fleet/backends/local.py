@@ -152,19 +152,21 @@ class LocalBackend:
 
     async def remove(self, record: AgentRecord) -> Removed:
         """Rescue what is unsaved, remove the worktree; the branch stays when it has work of its own."""
-        if record.shares is not None or record.workspace is None:
+        if record.shares is not None:
             return Removed()
-        repo, path = Path(record.repo), Path(record.workspace)
+        repo, path = Path(record.repo), Path(record.workspace or self.folder(record) / "worktree")
         if not repo.is_dir():
             return Removed(notes=[f"the repository {repo} is gone; nothing could be saved or removed there"])
+        branch = record.branch or await worktree.branch_of(repo, path)
+        if branch is None:
+            return Removed()  # it was never made
         notes: list[str] = []
         rescued = None
         if path.is_dir():
             rescued = await rescue.rescue(repo, path, record.name, time.time())
             if rescued is not None and rescued.not_kept:
                 notes.append(f"could not be saved: {'; '.join(rescued.not_kept)}")
-        assert record.branch is not None
-        removed = await worktree.remove(repo, path, record.branch, base=record.base)
+        removed = await worktree.remove(repo, path, branch, base=record.base)
         return Removed(
             rescue_ref=rescued.ref if rescued else record.rescue_ref,
             rescue_files=rescued.files if rescued else 0,

@@ -87,6 +87,12 @@ async def add(repo: Path, path: Path, branch_wanted: str, base_sha: str) -> Adde
     return Added(path=str(path), branch=branch, head=base_sha, existed=False)
 
 
+async def branch_of(repo: Path, path: Path) -> str | None:
+    """The branch of a worktree that git knows at `path`, half-made ones included; None where it knows none."""
+    there = await _find(repo, path)
+    return there.branch if there is not None else None
+
+
 def _registry(shared: Path) -> AbstractAsyncContextManager[None]:
     return locks.held(
         locks.lock_path(shared, "worktrees"), timeout_seconds=_LOCK_SECONDS, what=f"the worktrees of {shared}"
