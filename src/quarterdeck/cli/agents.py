@@ -83,13 +83,17 @@ def create(
 @agents.command(name="list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only agents with this status.")
 @click.option("--project", help="Only agents of this project.")
+@click.option("--metadata", metavar="KEY=VALUE", help="Only agents whose facts match, as in git_dirty=true.")
 @click.option("--limit", type=int, default=1000, show_default=True, help="How many at most, 1 to 1000.")
 @click.option("--cursor", help="next_cursor of the page before.")
 @as_json
-def list_(status: str | None, project: str | None, limit: int, cursor: str | None, as_json: bool) -> None:
+def list_(
+    status: str | None, project: str | None, metadata: str | None, limit: int, cursor: str | None, as_json: bool
+) -> None:
     """The agents, oldest first, with what they ask."""
     hub = HubClient.find()
-    page = hub.get("/api/agents", status=status, project=project, limit=limit, cursor=cursor)
+    given = {"status": status, "project": project, "metadata_filter": metadata}
+    page = hub.get("/api/agents", **given, limit=limit, cursor=cursor)
     if as_json:
         emit(page)
         return
@@ -97,10 +101,10 @@ def list_(status: str | None, project: str | None, limit: int, cursor: str | Non
 
     found = page["agents"]
     if not found:
-        click.echo("no agents" + ("" if status or project else ": qd agents create"))
+        click.echo("no agents" + ("" if any(given.values()) else ": qd agents create"))
         return
     asked = {a["name"]: follow.attention(hub, a["name"]) for a in found if a["needs_attention"]}
-    render.show(render.agents_table(found, asked))
+    render.show(render.agents_table(found, asked, render.console().width))
     if page["next_cursor"]:
         click.echo(f"{len(found)} of {page['total_count']}; the rest: --cursor {page['next_cursor']}")
 
@@ -362,10 +366,8 @@ def projects(as_json: bool) -> None:
 
     made = render.table("PROJECT", "BASE", "PROVIDER", "AGENTS", "REPOSITORY")
     for item in found:
-        problem = f": {item['problem']}" if item["problem"] else ""
-        made.add_row(
-            item["name"], item["base"] or "-", item["provider"], str(item["agents"]), f"{item['repo']}{problem}"
-        )
+        where = f"{item['repo']}: {item['problem']}" if item["problem"] else item["repo"]
+        made.add_row(item["name"], item["base"] or "-", item["provider"], str(item["agents"]), render.cut(where))
     render.show(made)
 
 
@@ -384,7 +386,7 @@ def roles(project: str | None, as_json: bool) -> None:
 
     made = render.table("ROLE", "FROM", "DESCRIPTION")
     for item in found:
-        made.add_row(item["name"], item["source"], item["description"])
+        made.add_row(item["name"], item["source"], render.cut(item["description"]))
     render.show(made)
 
 

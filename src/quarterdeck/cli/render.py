@@ -17,6 +17,7 @@ from quarterdeck.cli.words import Json
 
 # Wide enough that nothing is cut for a program that reads us; a terminal has its own width.
 _WIDTH_OF_A_PIPE = 200
+_WIDE = 130
 
 
 def console() -> Console:
@@ -48,28 +49,36 @@ def show_text(text: Text) -> None:
 
 
 def table(*columns: str) -> Table:
-    """A table in the house's form: no frame, the last column takes what is left."""
+    """A table in the house's form: no frame; when it is narrow, the last column alone gives way (see `cut`)."""
     made = Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
-    for number, column in enumerate(columns):
-        made.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if number == len(columns) - 1 else None)
+    for number, column in enumerate(columns, 1):
+        made.add_column(column, no_wrap=number < len(columns), overflow="ellipsis")
     return made
 
 
-def agents_table(agents: list[Json], asked: dict[str, list[Json]]) -> RenderableType:
-    """The list of agents, and below it what they ask (name to its attention), with the commands to answer."""
+def cut(text: str, style: str = "") -> Text:
+    """A cell of the last column, on one line whatever the width."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def agents_table(agents: list[Json], asked: dict[str, list[Json]], width: int) -> RenderableType:
+    """The list of agents, and below it what they ask (name to its attention), with the commands to answer.
+
+    On a screen of less than 130 columns, role, project and use are left out.
+    """
     now = time.time()
-    made = table("AGENT", "STATUS", "TASK", "ROLE", "PROJECT", "BRANCH", "USED", "LAST EVENT", "")
+    wide = width >= _WIDE
+    made = table("AGENT", "STATUS", "TASK", *(("ROLE", "PROJECT", "USED") if wide else ()), "BRANCH", "LAST EVENT", "")
     for agent in agents:
+        more = (agent["role"], agent["project"], words.used(agent["usage"])) if wide else ()
         made.add_row(
             Text(agent["name"], style="bold"),
             Text(words.status_of(agent), style=words.status_style(agent)),
             Text(words.task_of(agent["task"], now), style=words.STYLES.get((agent["task"] or {}).get("state", ""), "")),
-            agent["role"],
-            agent["project"],
+            *more,
             agent["branch"] or "-",
-            words.used(agent["usage"]),
             words.ago(agent["last_event_at"], now),
-            Text(words.shorten(words.remark(agent), 100), style="red" if agent["unreachable"] else ""),
+            cut(words.shorten(words.remark(agent), 100), "red" if agent["unreachable"] or agent["failure"] else ""),
         )
     return Group(made, *(block for name, items in asked.items() for block in attention_blocks(name, items)))
 
@@ -166,10 +175,10 @@ def tasks_table(history: Json) -> RenderableType:
             words.ago(ended, now),
             words.duration((ended or now) - began) if began else "-",
             words.used(task["usage"]),
-            Text(words.shorten(task["description"], 80)),
+            cut(words.shorten(task["description"], 80)),
         )
         if task["detail"]:
-            made.add_row("", "", "", "", "", Text(words.shorten(task["detail"], 100), style="dim"))
+            made.add_row("", "", "", "", "", cut(words.shorten(task["detail"], 100), "dim"))
     return Group(made, *_page_line(history))
 
 
@@ -228,6 +237,6 @@ def leftovers(found: list[Json]) -> RenderableType:
             item["kind"],
             item["what"],
             words.size(item["bytes"]) if item["bytes"] else "-",
-            item["reason"],
+            cut(item["reason"]),
         )
     return made

@@ -61,6 +61,7 @@ def _as_lines(hub: HubClient, names: list[str] | None, changed: _Changed, delete
 
 
 def _as_table(hub: HubClient, names: list[str] | None) -> None:
+    from rich.console import RenderableType
     from rich.live import Live
     from rich.text import Text
 
@@ -68,13 +69,16 @@ def _as_table(hub: HubClient, names: list[str] | None) -> None:
 
     roll = Roll(hub)
     left = set(names or ())
-    with Live(console=render.console(), auto_refresh=False, transient=False) as live:
+    console = render.console()
+    with Live(console=console, auto_refresh=False, transient=False) as live:
         for answer in _with_pauses(changes(hub, names, patience_seconds=PATIENCE_SECONDS)):
             if answer is not None:
                 roll.take(answer)
                 left -= set(answer["deleted"])
-            nothing = Text("no agents yet: qd agents create", style="dim")
-            live.update(render.agents_table(roll.listed(), roll.asked) if roll.agents else nothing, refresh=True)
+            shown: RenderableType = Text("no agents yet: qd agents create", style="dim")
+            if roll.agents:
+                shown = render.agents_table(roll.listed(), roll.asked, console.width)
+            live.update(shown, refresh=True)
             if names and not left:
                 return
 

@@ -96,7 +96,7 @@ def used(usage: Json) -> str:
     """Tokens, and the cost where one was told."""
     tokens = usage["input_tokens"] + usage["output_tokens"]
     told = f"{tokens / 1000:.1f}k" if tokens >= 1000 else str(tokens)
-    return told if usage["cost_usd"] is None else f"{told} ${usage['cost_usd']:.2f}"
+    return told if not usage["cost_usd"] else f"{told} ${usage['cost_usd']:.2f}"
 
 
 def answer_commands(name: str, attention: Json, *, alone: bool) -> list[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from quarterdeck.cli import words
 from quarterdeck.cli.follow import ENDED, FINAL, changes
 from quarterdeck.cli.launch import qd_command
-from quarterdeck.cli.render import table
+from quarterdeck.cli.render import cut, table
 from quarterdeck.demo import stage as stages
 from quarterdeck.demo.sample import FILES, WORK
 from quarterdeck.demo.stage import Stage
@@ -133,7 +133,7 @@ def progress(agents: list[Json]) -> Table:
             Text(words.status_of(agent), style=words.status_style(agent)),
             Text(words.task_of(task, now), style=words.STYLES.get(task["state"], "") if task else ""),
             words.used(agent["usage"]),
-            Text(_doing(agent)),
+            cut(_doing(agent)),
         )
     return made
 

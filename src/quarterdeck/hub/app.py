@@ -97,13 +97,25 @@ def _brief(event: Event) -> str:
     return " ".join(f"{key}={value}" for key, value in asdict(event).items() if key != "at" and value is not None)
 
 
+def api_table(hub: Hub, closing: anyio.Event) -> list[web.Route]:
+    """Every call below `/api`, which docs/http.md is made from as well."""
+    return [*MetadataProxy(hub.fleet).routes(), *HubApi(hub, closing).routes()]
+
+
 @asynccontextmanager
-async def make_app(hub: Hub, closing: anyio.Event, *, token: str | None) -> AsyncIterator[ASGIApp]:
-    """The web application: MCP at /mcp, the HTTP API below /api, all behind the token and the Host check."""
+async def make_app(
+    hub: Hub, closing: anyio.Event, *, token: str | None, extend: Callable[[Any], None] = lambda server: None
+) -> AsyncIterator[ASGIApp]:
+    """The web application: MCP at /mcp, the HTTP API below /api, all behind the token and the Host check.
+
+    `extend` may add to the MCP server before it serves; the conformance run does (tests/conformance).
+    """
     from quarterdeck.hub.mcp import make_server
 
-    mcp = make_server(hub).http_app(path="/", stateless_http=True, json_response=False)
-    table = [*MetadataProxy(hub.fleet).routes(), *HubApi(hub, closing).routes()]
+    tools = make_server(hub)
+    extend(tools)
+    mcp = tools.http_app(path="/", stateless_http=True, json_response=False)
+    table = api_table(hub, closing)
     described = document(table)
 
     async def openapi(call: web.Call) -> Any:
