@@ -20,7 +20,7 @@ _CLI = Path(__file__).parent
 
 
 class Entry(NamedTuple):
-    """Where a command lives, and what the list of commands says of it."""
+    """Where a command lives (a module of this package, or `..` and one beside it), and its line in the list."""
 
     module: str
     attribute: str
@@ -41,10 +41,17 @@ COMMANDS: dict[str, Entry] = {
     "service": Entry("service", "group", "Services on nodes."),
     "login": Entry("login", "login", "Log in to a hub."),
     "doctor": Entry("doctor", "doctor", "What is present, what is missing, and what to do."),
-    "demo": Entry("demo", "demo", "Three agents at work on a sample repository."),
+    "demo": Entry("..demo.command", "demo", "Three agents at work on a sample repository."),
     "sidecar": Entry("sidecar", "sidecar", "Serve one agent (started by the hub)."),
     "completion": Entry("completion", "completion", "Print the script for shell completion."),
 }
+
+
+def _file_of(module: str) -> Path:
+    """The file of a command's module, found without importing it."""
+    if module.startswith(".."):
+        return _CLI.parent.joinpath(*module[2:].split(".")).with_suffix(".py")
+    return _CLI / f"{module}.py"
 
 
 class Commands(click.Group):
@@ -52,14 +59,15 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Those whose module is there, in the order of the table."""
-        return [name for name, entry in COMMANDS.items() if (_CLI / f"{entry.module}.py").is_file()]
+        return [name for name, entry in COMMANDS.items() if _file_of(entry.module).is_file()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one; None when there is none of this name."""
         if cmd_name not in self.list_commands(ctx):
             return None
         entry = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"quarterdeck.cli.{entry.module}"), entry.attribute)
+        module = entry.module if entry.module.startswith("..") else f".{entry.module}"
+        command: click.Command = getattr(importlib.import_module(module, "quarterdeck.cli"), entry.attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""`qd demo`: see quarterdeck.demo."""
+"""`qd demo`."""
 
 from __future__ import annotations
 
