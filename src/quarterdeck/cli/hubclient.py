@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from quarterdeck import config
 from quarterdeck.errors import InternalError, InvalidInput, Unavailable, error_from_json
@@ -97,6 +97,11 @@ class HubClient:
         finally:
             connection.close()
         return _decoded(response.status, content)
+
+
+def path_of(name: str, *parts: str) -> str:
+    """The hub's path of an agent; whatever the name holds stays one piece of it."""
+    return "/".join(["/api/agents", quote(name, safe=""), *parts])
 
 
 def _decoded(status: int, content: bytes) -> Any:
