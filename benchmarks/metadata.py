@@ -294,9 +294,12 @@ def bench_git(folder: Path, files: int, times: int) -> None:
                        env={**GIT_ENV, "GIT_OPTIONAL_LOCKS": "0"}, check=True, capture_output=True)  # fmt: skip
 
     status()
-    with running(
-        workspace, folder / f"meta{files}" / "a", token=TOKEN, env={"GIT_CONFIG_GLOBAL": "/dev/null"}
-    ) as server, server.client() as client:
+    with (
+        running(
+            workspace, folder / f"meta{files}" / "a", token=TOKEN, env={"GIT_CONFIG_GLOBAL": "/dev/null"}
+        ) as server,
+        server.client() as client,
+    ):
         wait_for(client, lambda data: data.get("git_dirty", {}).get("value") is False)
         warm = timed(lambda: client.get("/metadata").raise_for_status(), 200)
         p95 = percentile(warm, 0.95)

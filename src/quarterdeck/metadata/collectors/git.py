@@ -179,7 +179,7 @@ class GitCollector:
             for ref in (f"refs/heads/{name}", f"refs/remotes/{name}", f"refs/remotes/origin/{name}"):
                 sha = gitfiles.resolve(repository, ref)
                 if sha is not None:
-                    return name.removeprefix("origin/") if ref.endswith(f"origin/{name}") else name, sha
+                    return name.removeprefix("origin/"), sha
         return (self._base, None) if self._base else (None, None)
 
 

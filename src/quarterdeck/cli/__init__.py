@@ -1,0 +1,1 @@
+"""The command `qd`: thin; parses, calls, renders."""
