@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.must_run import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
+
 # Tests must not depend on the configuration of whoever runs them.
 os.environ["GIT_CONFIG_GLOBAL"] = "/dev/null"
 os.environ["GIT_CONFIG_NOSYSTEM"] = "1"

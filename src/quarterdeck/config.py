@@ -158,10 +158,15 @@ class MetadataTable(_Table, frozen=True):
 
 
 class PullRequestsTable(_Table, frozen=True):
-    """`[pull_requests]`: whether failing checks and reviews become tasks by themselves."""
+    """`[pull_requests]`: whether failing checks and reviews become tasks by themselves.
+
+    `attempts` is how often an agent is told without success before a person has to look; `interval` how
+    often the fleet's facts are looked at.
+    """
 
     feedback: bool = False
     attempts: Annotated[int, msgspec.Meta(ge=1)] = 3
+    interval: Seconds = 20
 
 
 class FileConfig(_Table, frozen=True):

@@ -62,6 +62,15 @@ class AgentFailed(AgentEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PullRequestFeedback(AgentEvent):
+    """A failing check or a request for changes became a task; `key` names request, commit and event."""
+
+    task_id: str
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentDeleted(AgentEvent):
     """It is gone; where its unsaved work went, if there was any."""
 

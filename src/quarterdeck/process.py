@@ -10,7 +10,9 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -291,6 +293,16 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
+    async def stop_alone(self) -> int:
+        """SIGKILL to the program itself; what it started lives on. For helpers whose children are not theirs."""
+        with anyio.CancelScope(shield=True):
+            self._signal(signal.SIGKILL)
+            code = await self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    await stream.aclose()
+        return code
+
     async def stop(self, *, grace_seconds: float) -> int:
         """SIGTERM, then after the grace SIGKILL, to the whole tree; nothing of it is left afterwards."""
         with anyio.CancelScope(shield=True):
@@ -339,6 +351,46 @@ def spawn_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str],
         )
     _detached[process.pid] = process
     return process.pid
+
+
+def can_fork() -> bool:
+    """Whether `fork_detached` may be used: elsewhere than on Linux a fork without exec is not safe."""
+    return sys.platform == "linux"
+
+
+def fork_detached(run: Callable[[], None], *, cwd: Path, env: Mapping[str, str], log: Path) -> int:
+    """Like `spawn_detached`, but a fork of this process, which has everything imported already; its pid.
+
+    Only for a process without threads. `run` is called in the child, which ends with it and keeps
+    nothing of this process open but its memory.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with _append(log) as output:
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            for source, target in ((nothing, 0), (output.fileno(), 1), (output.fileno(), 2)):
+                os.dup2(source, target)
+        os.closerange(3, 256)
+        os.chdir(cwd)
+        os.environ.clear()
+        os.environ.update(env)
+        run()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001 (the child must end here, whatever happened)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 _detached: dict[int, subprocess.Popen[bytes]] = {}

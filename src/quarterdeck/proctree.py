@@ -174,6 +174,19 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def working_in(folder: Path, word: str) -> list[psutil.Process]:
+    """Every live process, this one excepted, with this working folder and this word in its command line."""
+    wanted, me = str(folder), os.getpid()
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        if process.pid == me:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.cwd() == wanted and any(word in part for part in process.cmdline()):
+                found.append(process)
+    return found
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     """The live tree below `pid`, itself included and last."""
     try:

@@ -292,7 +292,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer with the refusal."""
-        if scope["type"] == "http" and scope.get("server") is not None:
+        if scope["type"] == "http" and not _over_unix_socket(scope):
             headers = {k: v for k, v in scope["headers"] if k in (b"host", b"origin", b"authorization")}
             refusal = self._refusal(scope["path"], headers)
             if refusal is not None:
@@ -321,6 +321,12 @@ class Guard:
             return ipaddress.ip_address(name).is_loopback
         except ValueError:
             return False
+
+
+def _over_unix_socket(scope: Scope) -> bool:
+    """ASGI: no server at all, or a path with no port."""
+    server = scope.get("server")
+    return server is None or server[1] is None
 
 
 def _host_name(value: str) -> str:

@@ -1,1 +1,1 @@
-"""The command `qd`: thin; parses, calls, renders."""
+"""The command line `qd`: thin; it parses, calls the hub, and renders. Nothing heavy is imported at its start."""

@@ -71,11 +71,12 @@ class Crew:
         for record in self._records.load():
             if record.deleting_at is not None:
                 self.spawn(self.delete, record.name)
-            elif record.canceled_at is not None or record.failed_at is not None:
-                self.roster.look(record.name)
-            elif record.provisioned_at is None or (record.wanted == "running" and record.started_at is None):
+            elif record.canceled_at is not None or record.failed_at is not None or record.wanted == "stopped":
+                # The hub before this one may have been killed before it had ended them.
+                self.spawn(self.stop, record.name)
+            elif record.provisioned_at is None or record.started_at is None:
                 self.spawn(self.bring_up, record.name)
-            elif record.wanted == "running":
+            else:
                 self._follow(record)
             self.roster.look(record.name)
 
@@ -92,24 +93,38 @@ class Crew:
             try:
                 with scope:
                     await job(name)
+                if scope.cancel_called:
+                    await self._end_called_off(name)
             except QuarterdeckError as error:
-                self._fail(name, error)
+                await self._fail(name, error)
             except Exception as error:
                 log.exception("a job of agent %s failed", name)
-                self._fail(name, QuarterdeckError(f"an error inside Quarterdeck: {error!r}"))
+                await self._fail(name, QuarterdeckError(f"an error inside Quarterdeck: {error!r}"))
             finally:
                 self._jobs.pop(name, None)
         if self._records.get(name) is None:
             self._locks.pop(name, None)
         self.roster.look(name)
 
-    def _fail(self, name: str, error: QuarterdeckError) -> None:
-        if self._records.get(name) is None:
+    async def _end_called_off(self, name: str) -> None:
+        """What was called off may have started its sidecar already; a deletion ends that itself."""
+        record = self._records.get(name)
+        if record is not None and record.deleting_at is None and record.canceled_at is not None:
+            await self.stop(name)
+
+    async def _fail(self, name: str, error: QuarterdeckError) -> None:
+        """Record why an agent is not where it should be, and leave no process of it."""
+        record = self._records.get(name)
+        if record is None:
             return
         reason = f"{error.message} ({error.hint})" if error.hint else error.message
         log.warning("agent %s: %s", name, reason)
         self._records.change(name, failed_at=time.time(), failure=reason, deleting_at=None)
         self._bus.publish(AgentFailed(agent=name, reason=reason))
+        try:
+            await self.stop(name)
+        except (QuarterdeckError, OSError) as more:
+            log.warning("agent %s could not be ended: %s", name, more)
 
     # -- jobs -----------------------------------------------------------------------------------------
 
@@ -131,9 +146,10 @@ class Crew:
             )
             self.roster.look(name)
         await backend.start(record, self._make_launch(record))
-        record = self._records.change(name, started_at=time.time(), gone_at=None, gone_reason=None)
         self._follow(record)
+        # Before it counts as started: a hub that is killed in between delivers it again, to the same key.
         await self._deliver(record)
+        self._records.change(name, started_at=time.time())
 
     async def restart(self, name: str) -> None:
         """End what runs, start the sidecar anew: a new incarnation with the same history."""
@@ -143,7 +159,14 @@ class Crew:
         await self._unfollow(name)
         await self.backend(record).stop(record, grace_seconds=STOP_SECONDS)
         self._records.change(
-            name, failed_at=None, failure=None, canceled_at=None, gone_at=None, gone_reason=None, wanted="running"
+            name,
+            failed_at=None,
+            failure=None,
+            canceled_at=None,
+            gone_at=None,
+            gone_reason=None,
+            started_at=None,
+            wanted="running",
         )
         self.roster.look(name)
         await self.bring_up(name)
@@ -155,6 +178,11 @@ class Crew:
             return
         await self.backend(record).stop(record, grace_seconds=STOP_SECONDS)
         await self._unfollow(name)
+        last = self._last.get(name)
+        if last is not None and last.facts is not None and last.facts.session not in ("stopped", "failed"):
+            # It had no time to tell of its end; the backend is certain of it.
+            ended = replace(last.facts, session="stopped", status="stopped", activity=None, current_task=None)
+            self._last[name] = LinkView(facts=ended)
 
     async def delete(self, name: str) -> None:
         """End the agent, save its unsaved work, remove its workspace and its folder."""
@@ -214,14 +242,24 @@ class Crew:
         if link is not None:
             self._remember(link)
         record = self._records.get(name)
-        if record is None or record.deleting_at is not None or record.wanted == "stopped":
+        if (
+            record is None
+            or record.deleting_at is not None
+            or record.failed_at is not None
+            or record.wanted == "stopped"
+        ):
             self.roster.look(name)
             return
         restart = record.restart == "always"
-        self._records.change(name, gone_at=time.time(), gone_reason=reason)
-        self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
+        if record.gone_at is None:
+            self._records.change(name, gone_at=time.time(), gone_reason=reason)
+            self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
         self.roster.look(name)
-        await self.backend(record).stop(record, grace_seconds=0)
+        async with self._locks.setdefault(name, anyio.Lock()):
+            now = self._records.get(name)
+            if now is None or now.gone_at is None or name in self.links:
+                return  # somebody brought it back, or deleted it, meanwhile
+            await self.backend(now).stop(now, grace_seconds=0)
         if restart and self._tasks is not None:
             self._tasks.start_soon(self._restart_later, name, name=f"restart-{name}")
 

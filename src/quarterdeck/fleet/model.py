@@ -6,10 +6,13 @@ Pure: no clock, no I/O. Times are seconds since the epoch, sizes bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from quarterdeck.config import Budget, Permissions
 from quarterdeck.sidecar.model import Activity, Attention, Report, SidecarFacts, Status, Task, UsageTotals
+
+if TYPE_CHECKING:
+    from quarterdeck.fleet.metadata import Gathered
 
 RECORD_SCHEMA = 1
 Restart = Literal["never", "always"]
@@ -98,8 +101,20 @@ class AgentSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetShown:
+    """What an agent may use, as it is told; None is no limit."""
+
+    usd: float | None
+    tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentDetail:
-    """All that is known of one agent. `metadata` holds every key with its value, source, age and error."""
+    """All that is known of one agent. `metadata` holds every key with its value, source, age and error.
+
+    `metadata_state` says whether that could be asked: known, none (it has no metadata server), starting or
+    unreachable (`metadata_error` says why). `clock_off_seconds` is set when its clock is off.
+    """
 
     name: str
     status: Status
@@ -134,11 +149,14 @@ class AgentDetail:
     exit_code: int | None
     report: Report | None
     usage: UsageTotals
-    budget: Budget
+    budget: BudgetShown
     permissions: Permissions
     restart: Restart
     disk_bytes: int | None
     metadata: dict[str, Any]
+    metadata_state: str
+    metadata_error: str | None
+    clock_off_seconds: float | None
     notes: list[str]
 
 
@@ -170,7 +188,7 @@ def derive_status(record: AgentRecord, link: LinkView) -> tuple[Status, Activity
     if record.wanted == "stopped":
         stopped = facts is None or facts.session in ("stopped", "failed")
         return ("stopped" if stopped else "stopping"), None
-    if facts is None:
+    if facts is None or record.started_at is None:
         return "starting", None
     return facts.status, facts.activity
 
@@ -216,7 +234,7 @@ def current_or_last(facts: SidecarFacts | None) -> Task | None:
     return facts.current_task or facts.next_task or facts.last_task
 
 
-def detail(record: AgentRecord, link: LinkView, *, metadata: dict[str, Any], disk_bytes: int | None) -> AgentDetail:
+def detail(record: AgentRecord, link: LinkView, *, gathered: Gathered | None, disk_bytes: int | None) -> AgentDetail:
     """All of one agent."""
     status, activity = derive_status(record, link)
     facts = link.facts
@@ -254,10 +272,13 @@ def detail(record: AgentRecord, link: LinkView, *, metadata: dict[str, Any], dis
         exit_code=facts.exit_code if facts else None,
         report=facts.report if facts else None,
         usage=facts.usage if facts else UsageTotals(),
-        budget=record.budget,
+        budget=BudgetShown(usd=record.budget.usd, tokens=record.budget.tokens),
         permissions=record.permissions,
         restart=record.restart,
         disk_bytes=disk_bytes,
-        metadata=metadata,
+        metadata=dict(gathered.data) if gathered else {},
+        metadata_state=gathered.state if gathered else "unreachable",
+        metadata_error=gathered.error if gathered else None,
+        clock_off_seconds=gathered.clock_off_seconds if gathered else None,
         notes=[*record.notes, *(facts.notes if facts else [])],
     )

@@ -23,18 +23,27 @@ async def collect(fleet: Fleet, state: Path, *, dry_run: bool) -> list[Leftover]
     for name in fleet.projects.names():
         repositories.setdefault(fleet.projects.repo(name), fleet.projects.table(name).base)
     living = {r.name for r in records} | set(fleet.records.unreadable)
-    found = await find_leftovers(state / "agents", living, repositories, scratch_folder=state / "scratch")
+
+    async def find() -> list[Leftover]:
+        return await find_leftovers(state / "agents", living, repositories, scratch_folder=state / "scratch")
+
     if dry_run:
-        return found
-    done: list[Leftover] = []
-    for leftover in found:
-        if leftover.action == "remove":
+        return await find()
+    removed: list[Leftover] = []
+    kept: list[Leftover] = []
+    # A branch is held by the folder that used it: it becomes removable when that is gone, in a second round.
+    for _ in range(2):
+        kept = []
+        for leftover in await find():
+            if leftover.action == "keep":
+                kept.append(leftover)
+                continue
             try:
                 await remove_leftover(leftover)
+                removed.append(leftover)
             except QuarterdeckError as error:
-                leftover = replace(leftover, action="keep", reason=error.message)
-        done.append(leftover)
+                kept.append(replace(leftover, action="keep", reason=error.message))
     forgotten = fleet.records.forget(time.time() - KEPT_HISTORY_SECONDS)
     if forgotten:
         log.info("the history of agents deleted long ago was removed: %s", ", ".join(forgotten))
-    return done
+    return [*removed, *kept]

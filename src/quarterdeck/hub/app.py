@@ -23,9 +23,11 @@ from quarterdeck import __version__, config, proctree, web
 from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.events import Bus, Event
 from quarterdeck.fleet.backends.local import LocalBackend
+from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.service import Fleet
 from quarterdeck.hub import place
 from quarterdeck.hub.http import HubApi, document
+from quarterdeck.hub.metadata_http import MetadataProxy
 from quarterdeck.hub.service import Hub
 
 log = logging.getLogger(__name__)
@@ -66,11 +68,15 @@ async def open_hub(given: HubSettings) -> AsyncIterator[Hub]:
     """The hub's service without any front door. The state folder's lock must be held."""
     bus = Bus()
     file = config.with_environment(config.load(given.folder))
-    backend = LocalBackend(given.state / "agents", log_level=given.log_level)
+    nursery = Nursery(place.prepare(given.state) / "nursery.log")
+    backend = LocalBackend(given.state / "agents", log_level=given.log_level, nursery=nursery)
     async with AsyncExitStack() as stack:
         events = stack.enter_context((place.prepare(given.state) / place.EVENTS_FILE).open("a", encoding="utf-8"))
         bus.subscribe(_write_to(events))
         bus.subscribe(lambda event: log.info("%s %s", type(event).__name__, _brief(event)))
+        helpers = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(helpers.cancel_scope.cancel)
+        helpers.start_soon(nursery.run, name="nursery")
         fleet = await stack.enter_async_context(Fleet.open(file, given.folder, given.state, backend, bus))
         yield Hub(fleet, given.folder, given.state)
 
@@ -91,13 +97,25 @@ def _brief(event: Event) -> str:
     return " ".join(f"{key}={value}" for key, value in asdict(event).items() if key != "at" and value is not None)
 
 
+def api_table(hub: Hub, closing: anyio.Event) -> list[web.Route]:
+    """Every call below `/api`, which docs/http.md is made from as well."""
+    return [*MetadataProxy(hub.fleet).routes(), *HubApi(hub, closing).routes()]
+
+
 @asynccontextmanager
-async def make_app(hub: Hub, closing: anyio.Event, *, token: str | None) -> AsyncIterator[ASGIApp]:
-    """The web application: MCP at /mcp, the HTTP API below /api, all behind the token and the Host check."""
+async def make_app(
+    hub: Hub, closing: anyio.Event, *, token: str | None, extend: Callable[[Any], None] = lambda server: None
+) -> AsyncIterator[ASGIApp]:
+    """The web application: MCP at /mcp, the HTTP API below /api, all behind the token and the Host check.
+
+    `extend` may add to the MCP server before it serves; the conformance run does (tests/conformance).
+    """
     from quarterdeck.hub.mcp import make_server
 
-    mcp = make_server(hub).http_app(path="/", stateless_http=True, json_response=False)
-    table = HubApi(hub, closing).routes()
+    tools = make_server(hub)
+    extend(tools)
+    mcp = tools.http_app(path="/", stateless_http=True, json_response=False)
+    table = api_table(hub, closing)
     described = document(table)
 
     async def openapi(call: web.Call) -> Any:

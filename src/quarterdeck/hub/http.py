@@ -14,11 +14,13 @@ from quarterdeck import __version__, web
 from quarterdeck.config import Budget, Permissions
 from quarterdeck.errors import Conflict, InternalError, NotFound, TooLarge, Unavailable
 from quarterdeck.events import Event
+from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.git.leftover_plan import Leftover
+from quarterdeck.fleet.looking import MAX_WAIT_SECONDS, LogHistory, TaskHistory
+from quarterdeck.fleet.metadata import Gathered
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, Restart
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
-from quarterdeck.fleet.service import MAX_WAIT_SECONDS, LogHistory, TaskHistory
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub, HubFacts
 from quarterdeck.sidecar.model import Attention, Task
@@ -105,6 +107,7 @@ class HubApi:
             r("GET", "/api/agents", self.list_agents, "The agents, oldest first", answer=AgentPage, query=(
                 _param("status", str, None, "only those with this status"),
                 _param("project", str, None, "only those of this project"),
+                _param("metadata_filter", str, None, "only those whose facts match, as in pull_request_number=123"),
                 _param("limit", int, 50, "how many at most", 1, 1000),
                 _param("cursor", str, None, "next_cursor of the page before")), errors=(NotFound,)),
             r("POST", "/api/agents", self.create, "Create an agent; it comes up in the background", status=202,
@@ -138,6 +141,8 @@ class HubApi:
               errors=(NotFound, Conflict)),
             r("POST", agent + "/merge", self.merge, "Bring its work home, checked", body=MergeWork, answer=AgentMerge,
               errors=(NotFound, Conflict)),
+            r("GET", "/api/metadata", self.metadata, "The facts of all agents' workspaces", answer=list[Gathered]),
+            r("GET", "/api/pull-requests", self.pull_requests, "The fleet by pull request", answer=PullRequests),
             r("GET", "/api/projects", self.projects, "The projects", answer=list[Project]),
             r("GET", "/api/projects/{project}/roles", self.roles, "The roles of a project", answer=list[Role],
               errors=(NotFound,)),
@@ -155,7 +160,11 @@ class HubApi:
         """`GET /api/agents`."""
         q = call.query
         return await self._fleet.list_agents(
-            status=q["status"], project=q["project"], limit=q["limit"], cursor=q["cursor"]
+            status=q["status"],
+            project=q["project"],
+            metadata_filter=q["metadata_filter"],
+            limit=q["limit"],
+            cursor=q["cursor"],
         )
 
     async def create(self, call: web.Call) -> AgentSummary:
@@ -216,6 +225,14 @@ class HubApi:
     async def merge(self, call: web.Call) -> AgentMerge:
         """`POST /api/agents/{name}/merge`."""
         return await self._hub.merge(call.path["name"], call.body.method, call.body.message)
+
+    async def metadata(self, call: web.Call) -> list[Gathered]:
+        """`GET /api/metadata`."""
+        return await self._fleet.gather_metadata()
+
+    async def pull_requests(self, call: web.Call) -> PullRequests:
+        """`GET /api/pull-requests`."""
+        return await self._fleet.list_pull_requests()
 
     async def projects(self, call: web.Call) -> list[Project]:
         """`GET /api/projects`."""

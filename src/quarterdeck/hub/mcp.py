@@ -12,16 +12,19 @@ from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastmcp import FastMCP
-from fastmcp.exceptions import ToolError
+from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from mcp.types import ToolAnnotations
 from pydantic import Field
+from pydantic import ValidationError as PydanticValidationError
 
 from quarterdeck import __version__
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.fleet.collecting import PullRequests
+from quarterdeck.fleet.looking import LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
-from quarterdeck.fleet.service import LogHistory, TaskHistory
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub
 from quarterdeck.sidecar.model import Attention, Status, Task
@@ -56,6 +59,23 @@ class Roles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetadataWritten:
+    """That a fact is stored; `created` is false when it replaced one."""
+
+    agent: str
+    key: str
+    created: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataDeleted:
+    """That a fact is not stored any more."""
+
+    agent: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Canceled:
     """The task as it is now; null when the agent itself was still coming up and was called off."""
 
@@ -83,11 +103,27 @@ def _translated(tool: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]
     return call
 
 
+class _InvalidArguments(Middleware):
+    """Tells arguments that the schema refuses as our own errors are told: by a code, a message and a hint."""
+
+    async def on_call_tool(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        """Pass the call on; translate the refusal."""
+        try:
+            return await call_next(context)
+        except ValidationError as error:
+            cause = error.__cause__
+            if not isinstance(cause, PydanticValidationError):
+                raise told(InvalidInput(str(error))) from error
+            wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in cause.errors(include_url=False)]
+            raise told(InvalidInput("; ".join(wrong), hint="tools/list says what the tool takes")) from error
+
+
 def make_server(hub: Hub) -> FastMCP[Any]:
     """The MCP server over a hub's service; it answers every protocol revision that FastMCP knows."""
     server: FastMCP[Any] = FastMCP(
         "quarterdeck", version=__version__, instructions=_INSTRUCTIONS, mask_error_details=True
     )
+    server.add_middleware(_InvalidArguments())
     _add_fleet(server, hub)
     _add_tasks(server, hub)
     _add_work(server, hub)
@@ -127,11 +163,16 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     async def list_agents(
         status_filter: Annotated[Status | None, Field(description="Only agents with this status")] = None,
         project_filter: Annotated[str | None, Field(description="Only agents of this project")] = None,
+        metadata_filter: Annotated[
+            str | None, Field(description="Only agents whose facts match, as in pull_request_number=123 or git_dirty")
+        ] = None,
         limit: Annotated[int, Field(description="How many at most", ge=1, le=200)] = 50,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
     ) -> AgentPage:
         """The agents with status, activity, task, and what their workspaces say. An unreachable one says why."""
-        return await fleet.list_agents(status=status_filter, project=project_filter, limit=limit, cursor=cursor)
+        return await fleet.list_agents(
+            status=status_filter, project=project_filter, metadata_filter=metadata_filter, limit=limit, cursor=cursor
+        )
 
     @server.tool(annotations=_READS)
     @_translated
@@ -160,6 +201,32 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     ) -> Changes:
         """What changed since a cursor, and the cursor to pass next. Without a cursor: how things are now, at once."""
         return await fleet.wait(agent_names, cursor, timeout_seconds)
+
+    @server.tool(annotations=_SAFE)
+    @_translated
+    async def set_agent_metadata(
+        agent_name: AgentName,
+        key: Annotated[str, Field(description="Letters, digits and ._/-, at most 256 characters")],
+        value: Annotated[Any, Field(description="Text, or any JSON of at most 4 KB")],
+    ) -> MetadataWritten:
+        """Store a fact about an agent's workspace. A collected fact (git_*, pull_request_*) cannot be overwritten."""
+        created = await fleet.set_metadata(agent_name, key, value)
+        return MetadataWritten(agent=agent_name, key=key, created=created)
+
+    @server.tool(annotations=_ENDS)
+    @_translated
+    async def delete_agent_metadata(
+        agent_name: AgentName, key: Annotated[str, Field(description="The key of a stored fact")]
+    ) -> MetadataDeleted:
+        """Delete a stored fact; that it was not there is no error."""
+        await fleet.delete_metadata(agent_name, key)
+        return MetadataDeleted(agent=agent_name, key=key)
+
+    @server.tool(annotations=_READS)
+    @_translated
+    async def list_pull_requests() -> PullRequests:
+        """The fleet by pull (merge) request: number, agents on it, checks, reviews, and how old that knowledge is."""
+        return await fleet.list_pull_requests()
 
     @server.tool(annotations=_READS)
     @_translated

@@ -94,15 +94,16 @@ def reply_to(request: Json) -> Reply:
 
 
 def said(message: Json) -> str:
-    """What a person said in a user's message: without tool results and what a program put in."""
+    """What a person said last in a user's message: without tool results and what a program put in.
+
+    Messages in a row are sent as one (what was interrupted, or failed, and then the next), so the last
+    text counts.
+    """
     content = message.get("content")
-    if isinstance(content, str):
-        texts = [content]
-    else:
-        texts = [str(b.get("text", "")) for b in content or [] if isinstance(b, dict) and b.get("type") == "text"]
-    # Two messages of a person in a row are sent as one, the note of an interruption among them.
-    whole = "\n".join(text for text in texts if not text.startswith(_INTERRUPTED))
-    return _REMINDER.sub("", whole).strip()
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+    texts = [str(b.get("text", "")) for b in blocks if isinstance(b, dict) and b.get("type") == "text"]
+    words = [_REMINDER.sub("", text).strip() for text in texts if not text.startswith(_INTERRUPTED)]
+    return next((text for text in reversed(words) if text), "")
 
 
 def _last_word(messages: list[Json]) -> int | None:

@@ -119,6 +119,9 @@ class Turn:
             }
         )
 
+    def do_answers(self, _: str) -> None:
+        """What was answered was said already; the scripted model has this step."""
+
     def do_instructions(self, _: str) -> None:
         found = [record["instructions"] for record in sessions.read(self._session) if "instructions" in record]
         self.do_say("instructions: " + (found[-1] if found else "none"))
@@ -300,6 +303,9 @@ class Turn:
 
     def do_garbage(self, size: str) -> None:
         self._wire.raw(b"x" * int(size or "20") + b"\n")
+
+    def do_raw(self, line: str) -> None:
+        self._wire.raw(line.encode() + b"\n")
 
     def do_partial(self, _: str) -> None:
         self._wire.raw(b'{"jsonrpc":"2.0","method":"session/upd\n')

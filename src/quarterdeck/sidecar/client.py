@@ -157,6 +157,29 @@ class SidecarClient:
         """Ask the agent and its sidecar to end."""
         await self.request("POST", "/v1/stop", params={"incarnation": incarnation})
 
+    async def forward(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Hand a request on as it is: status, headers (names in lower case) and body. Raises `Unreachable`."""
+        try:
+            response = await self._http.request(method, path, content=body or None, headers=dict(headers))
+        except httpx2.HTTPError as error:
+            raise Unreachable(f"agent {self._name} cannot be reached: {error or type(error).__name__}") from error
+        return response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content
+
+    async def forward_stream(self, path: str, *, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Hand a stream on, chunk by chunk. Raises `Unreachable`, or the error that was answered instead."""
+        timeout = httpx2.Timeout(DEADLINE_SECONDS, read=None)
+        try:
+            async with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
+                if response.status_code != 200:
+                    data = await response.aread()
+                    raise error_from_json(msgspec.json.decode(data), status=response.status_code)
+                async for chunk in response.aiter_raw():
+                    yield chunk
+        except httpx2.HTTPError as error:
+            raise Unreachable(f"the connection to agent {self._name} broke: {error}") from error
+
     @asynccontextmanager
     async def events(
         self, *, after: int = 0, facts: bool = False, silence_seconds: float = 10

@@ -19,6 +19,21 @@ INCARNATION_VARIABLE = "QD_INCARNATION"
 _TIMEOUT_SECONDS = 120
 
 
+def protocol_headers(message: Any, version: str | None) -> dict[str, str]:
+    """The headers that MCP over HTTP wants for a message; `version` is what `initialize` agreed on, if it was."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    params = message.get("params") if isinstance(message, dict) else None
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    named = meta.get("io.modelcontextprotocol/protocolVersion") if isinstance(meta, dict) else None
+    if named or version:
+        headers["MCP-Protocol-Version"] = str(named or version)
+    if named:
+        headers["Mcp-Method"] = str(message.get("method"))
+        if isinstance(params, dict) and isinstance(params.get("name"), str):
+            headers["Mcp-Name"] = params["name"]
+    return headers
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
@@ -54,21 +69,7 @@ class Bridge:
             self._write(answer)
 
     def _post(self, message: Any, line: str) -> Any:
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
-            "QD-Incarnation": self._incarnation,
-        }
-        params = message.get("params") if isinstance(message, dict) else None
-        meta = params.get("_meta") if isinstance(params, dict) else None
-        named = meta.get("io.modelcontextprotocol/protocolVersion") if isinstance(meta, dict) else None
-        version = named or self._version
-        if version:
-            headers["MCP-Protocol-Version"] = version
-        if named:
-            headers["Mcp-Method"] = str(message.get("method"))
-            if isinstance(params, dict) and isinstance(params.get("name"), str):
-                headers["Mcp-Name"] = params["name"]
+        headers = {**protocol_headers(message, self._version), "QD-Incarnation": self._incarnation}
         connection = _UnixConnection(self._path)
         try:
             connection.request("POST", "/mcp/", line.encode(), headers)

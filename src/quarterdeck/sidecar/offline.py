@@ -14,13 +14,15 @@ from quarterdeck.sidecar.store import Store
 
 
 @contextmanager
-def _store(folder: Path) -> Iterator[Store]:
+def _store(folder: Path) -> Iterator[Store | None]:
+    """The agent's file; None before its sidecar has made it."""
     file = folder / DATABASE_FILE
     if not file.exists():
-        raise Unavailable("the agent has no history yet: its sidecar has never run")
+        yield None
+        return
     store = Store(file, read_only=True)
     try:
-        yield store
+        yield store if store.is_made() else None
     except sqlite3.Error as error:
         raise Unavailable(f"the agent's history cannot be read: {error}") from error
     finally:
@@ -28,12 +30,12 @@ def _store(folder: Path) -> Iterator[Store]:
 
 
 def tasks(folder: Path, *, offset: int, limit: int) -> tuple[list[Task], int]:
-    """Tasks, newest first, and how many there are. Raises `Unavailable` when there is nothing to read."""
+    """Tasks, newest first, and how many there are. Raises `Unavailable` when the file cannot be read."""
     with _store(folder) as store:
-        return store.tasks(offset=offset, limit=limit)
+        return store.tasks(offset=offset, limit=limit) if store else ([], 0)
 
 
 def log_entries(folder: Path, *, offset: int, limit: int) -> tuple[list[LogEntry], int]:
-    """Log entries, newest first, and how many there are. Raises `Unavailable` when there is nothing to read."""
+    """Log entries, newest first, and how many there are. Raises `Unavailable` when the file cannot be read."""
     with _store(folder) as store:
-        return store.log_entries(before=None, offset=offset, limit=limit)
+        return store.log_entries(before=None, offset=offset, limit=limit) if store else ([], 0)

@@ -94,7 +94,8 @@ class Session:
     async def run(self) -> None:
         """Recover from what an earlier process left, then live until `stop`; nothing is left afterwards."""
         self._cgroup = proctree.Cgroup.create(self.spec.id)
-        await run_sync(proctree.kill_everything, None, self.spec.id, self._cgroup)
+        if self.incarnation:
+            await run_sync(proctree.kill_everything, None, self.spec.id, self._cgroup)
         self.store.forget_attention()
         self.turns.recover(self.incarnation)
         try:
@@ -175,6 +176,8 @@ class Session:
 
     def _bury(self, life: Life) -> None:
         """The program is gone: record how the running task ended and why the life did."""
+        if self.state == "running":
+            self.state = "starting"  # nobody may take an agent for idle whose program is dead
         self._drain()
         self.conversation.turn_over()
         self.exit_code = life.exited.returncode if life.exited else None
@@ -221,7 +224,8 @@ class Session:
 
         Raises as `Turns.submit`, and `Conflict` when the agent is stopped, failed or out of budget.
         """
-        if self.state in ("stopping", "stopped", "failed"):
+        earlier = self.store.task_of_key(key)
+        if earlier is None and self.state in ("stopping", "stopped", "failed"):
             why = self.failure or self.budget_reason or "it was stopped"
             raise Conflict(f"the agent takes no tasks: {why}", hint=f"qd agents restart {self.spec.name}")
         result = self.turns.submit(

@@ -61,6 +61,11 @@ class Store:
         self._db.executescript(TABLES)
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
+    def is_made(self) -> bool:
+        """Whether the tables are there; for a reader that comes while the file is being made."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        return bool(version)
+
     def close(self) -> None:
         """Fold the journal and close."""
         self._db.close()
@@ -138,13 +143,11 @@ class Store:
         Raises `Conflict` when the key was used for another description.
         """
         with self.transaction():
-            if key is not None:
-                row = self._db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE idempotency_key=?", (key,)).fetchone()
-                if row:
-                    found = _task(row)
-                    if found.description != description:
-                        raise Conflict(f"the idempotency key {key!r} belongs to another task, {found.id}")
-                    return found, False
+            found = self.task_of_key(key)
+            if found is not None:
+                if found.description != description:
+                    raise Conflict(f"the idempotency key {key!r} belongs to another task, {found.id}")
+                return found, False
             self._db.execute(
                 "INSERT INTO tasks (id, idempotency_key, description, origin, state, held, queued_at)"
                 " VALUES (?, ?, ?, ?, 'queued', ?, ?)",
@@ -152,6 +155,13 @@ class Store:
             )
             self.add_event("task", {"state": "queued"}, incarnation=self.last_incarnation(), task_id=task_id)
         return self.task(task_id), True
+
+    def task_of_key(self, key: str | None) -> Task | None:
+        """The task that an idempotency key made; None when there is none."""
+        if key is None:
+            return None
+        row = self._db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE idempotency_key=?", (key,)).fetchone()
+        return _task(row) if row else None
 
     def step_task(
         self,

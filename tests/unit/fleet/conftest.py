@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from quarterdeck.fleet.git import worktree
+from quarterdeck.fleet.git.merge import Merged, merge
 
 Git = Callable[..., str]
 
@@ -35,16 +39,50 @@ def commit(git: Git) -> Callable[..., str]:
     return make
 
 
-def everything(folder: Path, git: Git) -> dict[str, str]:
+@pytest.fixture
+def everything(git: Git) -> Callable[[Path], dict[str, str]]:
     """All that a failed operation must leave as it was: refs, worktrees, status, files of a repository."""
-    return {
-        "refs": git(folder, "for-each-ref"),
-        "head": git(folder, "symbolic-ref", "-q", "HEAD"),
-        "worktrees": git(folder, "worktree", "list", "--porcelain"),
-        "status": git(folder, "status", "--porcelain", "--ignored"),
-        **{
-            str(path.relative_to(folder)): path.read_text()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and ".git" not in path.relative_to(folder).parts
-        },
-    }
+
+    def look(folder: Path) -> dict[str, str]:
+        return {
+            "refs": git(folder, "for-each-ref"),
+            "head": git(folder, "symbolic-ref", "-q", "HEAD"),
+            "worktrees": git(folder, "worktree", "list", "--porcelain"),
+            "status": git(folder, "status", "--porcelain", "--ignored"),
+            **{
+                str(path.relative_to(folder)): path.read_text()
+                for path in sorted(folder.rglob("*"))
+                if path.is_file() and ".git" not in path.relative_to(folder).parts
+            },
+        }
+
+    return look
+
+
+@pytest.fixture
+async def merge_tree(repo: Path, git: Git, tmp_path: Path, commit: Callable[..., str]) -> Path:
+    """The worktree of an agent (`qd/ann`) in a repository with some files; nothing is done in it yet."""
+    head = commit(repo, {"shared.txt": "1\n2\n3\n", "other.txt": "o\n", ".gitignore": "*.local\n"})
+    await worktree.add(repo, tmp_path / "tree", "qd/ann", head)
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def bring(repo: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Merge into `main` of the repository: `await bring("qd/ann", method="rebase")`."""
+
+    async def run(branch: str = "qd/ann", base: str = "main", **options: Any) -> Merged:
+        return await merge(repo, branch, base, scratch_folder=tmp_path / "scratch", **options)
+
+    return run
+
+
+@pytest.fixture
+def no_scratch(repo: Path, tmp_path: Path, git: Git) -> Callable[[], bool]:
+    """Whether neither a scratch folder nor its registration is left."""
+
+    def look() -> bool:
+        left = list((tmp_path / "scratch").iterdir()) if (tmp_path / "scratch").exists() else []
+        return not left and "scratch" not in git(repo, "worktree", "list", "--porcelain")
+
+    return look

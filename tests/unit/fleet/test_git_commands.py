@@ -16,7 +16,7 @@ WRITE = [
     "git", "--no-pager", *COMMON, "-c", "core.filesRefLockTimeout=10000", "-c", "core.packedRefsTimeout=10000",
     "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "commit.gpgSign=false", "-c", "submodule.recurse=false",
 ]  # fmt: skip
-DURABLE = [*WRITE, "-c", "core.fsync=all"]
+DURABLE = [*WRITE, "-c", "core.fsync=all", "-c", "core.protectNTFS=false", "-c", "core.protectHFS=false"]
 AT = [*DURABLE, "--git-dir=/g", "--work-tree=/w", "-C", "/w"]
 G = Path("/g")
 

@@ -16,6 +16,7 @@ from quarterdeck import process, proctree
 from quarterdeck.config import base_environment, passed
 from quarterdeck.errors import NotFound, Unavailable
 from quarterdeck.files import read_json, write_private
+from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.git import repository, rescue, usage, worktree
 from quarterdeck.fleet.model import AgentRecord
 from quarterdeck.fleet.ports import Provisioned, Removed
@@ -33,9 +34,10 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, agents: Path, *, log_level: str = "info") -> None:
+    def __init__(self, agents: Path, *, log_level: str = "info", nursery: Nursery | None = None) -> None:
         self._agents = agents
         self._log_level = log_level
+        self._nursery = nursery
 
     def folder(self, record: AgentRecord) -> Path:
         """`STATE/agents/NAME`."""
@@ -69,15 +71,17 @@ class LocalBackend:
         if running is not None:
             (folder / files.ADDRESS_FILE).unlink(missing_ok=True)
         environment = {**base_environment(), **passed(launch.pass_env)}
-        command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
-        pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
+        pid = await self._nursery.fork(folder, environment, self._log_level) if self._nursery else None
+        if pid is None:
+            command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
+            pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
         deadline = time.monotonic() + _START_SECONDS
         ended: int | None = None
         while time.monotonic() < deadline:
             address = await self.address(record)
             if address is not None:
                 return address
-            if ended is None and (ended := process.reap().get(pid)) is not None:
+            if ended is None and (ended := self._exit_of(pid)) is not None:
                 # One that a killed hub began may hold the folder and be about to say where it listens.
                 deadline = min(deadline, time.monotonic() + _TWIN_SECONDS)
             await anyio.sleep(_POLL_SECONDS)
@@ -86,6 +90,14 @@ class LocalBackend:
         raise Unavailable(
             f"the sidecar of {record.name} did not come up within {_START_SECONDS:.0f} s: {self._log_tail(record)}"
         )
+
+    @staticmethod
+    def _exit_of(pid: int) -> int | None:
+        """The exit code of a process that ended, -1 where only that it ended is known; None while it runs."""
+        code = process.reap().get(pid)
+        if code is None and proctree.started_at(pid) is None:
+            return -1
+        return code
 
     def _log_tail(self, record: AgentRecord) -> str:
         try:
@@ -129,25 +141,32 @@ class LocalBackend:
             if proctree.is_alive(address.pid, address.started_at):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(address.pid, signal.SIGKILL)
+        await run_sync(self._end_unannounced, record)
         await run_sync(proctree.kill_everything, None, record.id, proctree.Cgroup.find(record.id))
         process.reap()
         (self.folder(record) / files.ADDRESS_FILE).unlink(missing_ok=True)
 
+    def _end_unannounced(self, record: AgentRecord) -> None:
+        """End a sidecar that has not said where it listens: its hub was killed, or called it off, while it came up."""
+        proctree.signal_all(proctree.working_in(self.folder(record), "quarterdeck.sidecar"), signal.SIGKILL)
+
     async def remove(self, record: AgentRecord) -> Removed:
         """Rescue what is unsaved, remove the worktree; the branch stays when it has work of its own."""
-        if record.shares is not None or record.workspace is None:
+        if record.shares is not None:
             return Removed()
-        repo, path = Path(record.repo), Path(record.workspace)
+        repo, path = Path(record.repo), Path(record.workspace or self.folder(record) / "worktree")
         if not repo.is_dir():
             return Removed(notes=[f"the repository {repo} is gone; nothing could be saved or removed there"])
+        branch = record.branch or await worktree.branch_of(repo, path)
+        if branch is None:
+            return Removed()  # it was never made
         notes: list[str] = []
         rescued = None
         if path.is_dir():
             rescued = await rescue.rescue(repo, path, record.name, time.time())
             if rescued is not None and rescued.not_kept:
                 notes.append(f"could not be saved: {'; '.join(rescued.not_kept)}")
-        assert record.branch is not None
-        removed = await worktree.remove(repo, path, record.branch, base=record.base)
+        removed = await worktree.remove(repo, path, branch, base=record.base)
         return Removed(
             rescue_ref=rescued.ref if rescued else record.rescue_ref,
             rescue_files=rescued.files if rescued else 0,

@@ -25,8 +25,9 @@ WRITE = (
     "-c", "commit.gpgSign=false",
     "-c", "submodule.recurse=false",
 )  # fmt: skip
-# What a rescue writes must be on the disk before the worktree goes.
-DURABLE = (*WRITE, "-c", "core.fsync=all")
+# What a rescue writes must be on the disk before the worktree goes; and names that only another system
+# could not have (`git~1`) are names here.
+DURABLE = (*WRITE, "-c", "core.fsync=all", "-c", "core.protectNTFS=false", "-c", "core.protectHFS=false")
 
 ENVIRONMENT = {
     "LC_ALL": "C",

@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 from anyio.to_thread import run_sync
 
+from quarterdeck import proctree
 from quarterdeck.errors import Conflict, InternalError, InvalidInput, Unavailable
 from quarterdeck.fleet.git import commands, locks, parse
 from quarterdeck.fleet.git.check import Checked, run_check
@@ -219,7 +220,7 @@ async def _worktree_of_base(order: _Order) -> Path | None:
 
 async def _combine(order: _Order, scratch: Scratch, before: str, theirs: str) -> str:
     """Make the merged commit in the scratch worktree. Raises `Conflict` naming the files."""
-    who = await identity(order.repo)
+    who = {**await identity(order.repo), proctree.MARK_VARIABLE: scratch.mark}
     if order.method == "merge":
         done = await git(commands.merge_into_head(scratch.path, theirs, order.message), env=who, check=False)
     else:

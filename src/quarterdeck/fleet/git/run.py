@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from quarterdeck import process
+from quarterdeck.errors import Unavailable
 from quarterdeck.fleet.git import commands
 
 READ_SECONDS = 120.0
@@ -20,14 +21,24 @@ async def git(
     check: bool = True,
     timeout_seconds: float = WRITE_SECONDS,
 ) -> process.Completed:
-    """Run a git command. Raises `process.CommandFailed` (missing, too slow, or, with `check`, a failure)."""
-    return await process.run(
+    """Run a git command.
+
+    Raises `process.CommandFailed` (missing, too slow, or, with `check`, a failure) and `Unavailable` when it
+    printed more than is kept: half a list of files must not pass for the whole.
+    """
+    done = await process.run(
         command,
         env={**commands.ENVIRONMENT, **(env or {})},
         stdin=stdin,
         check=check,
         timeout_seconds=timeout_seconds,
     )
+    if len(done.stdout) >= process.KEPT_OUTPUT:
+        raise Unavailable(
+            f"git listed more than {process.KEPT_OUTPUT} bytes; nothing was changed with it",
+            hint="are there very many files that .gitignore should name?",
+        )
+    return done
 
 
 async def line(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> str | None:

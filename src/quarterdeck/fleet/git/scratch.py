@@ -27,7 +27,7 @@ _NAME = re.compile(r"merge-(\d+)-(\d+)-[0-9a-f]{8}")
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch:
-    """A scratch worktree; `mark` is carried by every process that a check starts in it."""
+    """A scratch worktree; `mark` is to be carried by every process that works in it, so that none outlives it."""
 
     path: Path
     mark: str
@@ -43,7 +43,7 @@ async def scratch_worktree(repo: Path, folder: Path, sha: str) -> AsyncIterator[
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     try:
         async with _registry(shared):
-            await git(commands.add_detached(repo, path, sha))
+            await git(commands.add_detached(repo, path, sha), env={proctree.MARK_VARIABLE: name})
         yield Scratch(path=path, mark=name)
     finally:
         with anyio.CancelScope(shield=True):

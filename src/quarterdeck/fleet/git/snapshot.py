@@ -103,7 +103,8 @@ async def take(
 
 def _copy_index(index: Path, copy: Path) -> bool:
     try:
-        shutil.copyfile(index, copy)
+        # With its times: by them git knows which entries are too young to be trusted without a look at the file.
+        shutil.copy2(index, copy)
     except OSError:
         return False
     return True
@@ -134,10 +135,12 @@ def _classify(top: Path, paths: Sequence[str], tracked: set[str], modules: set[s
         except OSError:
             found.gone.append(name)
             continue
-        if stat.S_ISREG(facts.st_mode):
+        if _is_refused(name, facts.st_mode):
+            found.not_kept.append(f"{name}: git takes no such name")
+        elif stat.S_ISREG(facts.st_mode):
             found.files[name] = "100755" if facts.st_mode & stat.S_IXUSR else "100644"
         elif stat.S_ISLNK(facts.st_mode):
-            found.links[name] = os.fsencode((top / name).readlink())
+            found.links[name] = os.fsencode(os.readlink(top / name))  # noqa: PTH115 (a Path drops a "/" at the end)
         elif stat.S_ISDIR(facts.st_mode):
             if os.path.lexists(top / name / ".git"):
                 found.nested.append(name)
@@ -147,6 +150,12 @@ def _classify(top: Path, paths: Sequence[str], tracked: set[str], modules: set[s
             found.not_kept.append(f"{name}: neither a file nor a link")
     found.gone = [name for name in found.gone if name in tracked]
     return found
+
+
+def _is_refused(path: str, mode: int) -> bool:
+    """Whether git would refuse the entry, and with it all others: `.GIT` as a part, `.gitmodules` as a link."""
+    parts = path.lower().split("/")
+    return ".git" in parts or (stat.S_ISLNK(mode) and parts[-1] == ".gitmodules")
 
 
 async def _enter_nested(top: Path, path: str, found: _Found) -> None:

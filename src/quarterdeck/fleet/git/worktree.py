@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
+from quarterdeck import proctree
 from quarterdeck.errors import Conflict, QuarterdeckError
 from quarterdeck.fleet.git import commands, locks, parse
 from quarterdeck.fleet.git.folders import remove_tree
@@ -60,6 +61,7 @@ async def add(repo: Path, path: Path, branch_wanted: str, base_sha: str) -> Adde
     cannot be a branch; on any error nothing half-made remains.
     """
     shared = await git_dir(repo)
+    mark = {proctree.MARK_VARIABLE: f"worktree {path}"}
     await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
     async with locks.held(
         path.with_name(f".{path.name}.lock"), timeout_seconds=_LOCK_SECONDS, what=f"making the worktree {path}"
@@ -69,17 +71,26 @@ async def add(repo: Path, path: Path, branch_wanted: str, base_sha: str) -> Adde
             there = await _find(repo, path)
             if there is not None and await run_sync(_is_complete, shared, path, there):
                 return _as_added(path, there, branch_wanted)
+            if there is not None:
+                # Whoever was killed while making it may have left a git that still writes there.
+                await run_sync(proctree.kill_everything, None, mark[proctree.MARK_VARIABLE], None)
             await _make_room(repo, path, there)
             branch, is_new = await _choose_branch(repo, shared, branch_wanted, base_sha)
-            await git(commands.add_worktree(repo, path, branch, base_sha))
+            await git(commands.add_worktree(repo, path, branch, base_sha), env=mark)
         try:
-            await git(commands.fill_worktree(path))
+            await git(commands.fill_worktree(path), env=mark)
             await git(commands.unlock_worktree(repo, path))
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await _take_back(repo, shared, path, branch if is_new else None, base_sha)
             raise
     return Added(path=str(path), branch=branch, head=base_sha, existed=False)
+
+
+async def branch_of(repo: Path, path: Path) -> str | None:
+    """The branch of a worktree that git knows at `path`, half-made ones included; None where it knows none."""
+    there = await _find(repo, path)
+    return there.branch if there is not None else None
 
 
 def _registry(shared: Path) -> AbstractAsyncContextManager[None]:
@@ -131,7 +142,7 @@ def _as_added(path: Path, there: parse.Worktree, wanted: str) -> Added:
 
 async def _make_room(repo: Path, path: Path, there: parse.Worktree | None) -> None:
     """Clear what a crash left. Raises `Conflict` for a folder with content that git does not know as half-made."""
-    if there is None and (_has_entries(path) or (_exists(path) and not path.is_dir())):  # noqa: ASYNC240 (one stat)
+    if there is None and (_has_entries(path) or (_exists(path) and not path.is_dir())):
         raise Conflict(
             f"{path} already holds something that is no worktree of {repo}; nothing was changed",
             hint="move it away, or let `qd gc` look at it",

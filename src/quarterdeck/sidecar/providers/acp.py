@@ -28,6 +28,7 @@ from quarterdeck.sidecar.providers.acp_requests import Requests
 from quarterdeck.sidecar.providers.acp_updates import NOT_OF_A_TURN, UpdateReader, outcome_of, shown
 from quarterdeck.sidecar.providers.acp_wire import (
     AUTH_REQUIRED,
+    INVALID_PARAMS,
     AgentGone,
     Message,
     RequestRefused,
@@ -150,7 +151,7 @@ class AcpProvider:
         raise ResumeRefused(f"the agent did not take up its session: {why}", hint="it goes on in a new session")
 
     def _refused(self, error: RequestRefused) -> Unavailable:
-        if error.code == AUTH_REQUIRED or "401" in error.message:
+        if _is_auth_error(error.code, error.message):
             return Unavailable(f"the agent is not logged in: {error.message}", hint=self._auth_hint())
         return Unavailable(f"the agent refused a session: {error.message}", hint="qd doctor")
 
@@ -227,6 +228,15 @@ class AcpProvider:
             self._say(exited)
 
     def _on_message(self, message: Message) -> None:
+        try:
+            self._take(message)
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            self._say(Noise(f"a message that cannot be read ({error}): {shown(message)[:SHOWN_NOISE]}"))
+            if "method" in message and "id" in message:
+                refusal = {"code": INVALID_PARAMS, "message": str(error)}
+                self._tasks.start_soon(self._try_send, {"id": message["id"], "error": refusal})
+
+    def _take(self, message: Message) -> None:
         method, number = message.get("method"), message.get("id")
         params = message.get("params")
         params = params if isinstance(params, dict) else {}
@@ -236,6 +246,8 @@ class AcpProvider:
         elif method == "session/update":
             update = params.get("update")
             self._on_update(update if isinstance(update, dict) else {})
+        elif number is None and str(method).startswith(("_", "$/")):
+            return  # an extension, which the protocol allows and whoever does not know it ignores
         elif number is None:
             self._say(Noise(f"unknown notification {str(method)[:SHOWN_NOISE]}"))
         else:
@@ -253,11 +265,8 @@ class AcpProvider:
             return
         if kind not in NOT_OF_A_TURN:
             self._receipt()
-        try:
-            for ours in self._reader.read(update):
-                self._say(ours)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
-            self._say(Noise(f"an update that cannot be read ({error}): {shown(update)[:SHOWN_NOISE]}"))
+        for ours in self._reader.read(update):
+            self._say(ours)
 
     def _receipt(self) -> None:
         """ACP has no receipt of its own: the first thing said in a turn proves that it is worked on."""
@@ -274,7 +283,7 @@ class AcpProvider:
         outcome: Outcome
         if isinstance(error, Mapping):
             outcome, detail = "failed", error_text(error)
-            if error.get("code") == AUTH_REQUIRED:
+            if _is_auth_error(error.get("code"), detail):
                 detail = f"the agent is not logged in: {detail}; {self._auth_hint()}"
             if turn.cancelled:
                 outcome = "canceled"
@@ -291,6 +300,11 @@ class AcpProvider:
         except Unavailable:
             # Its end is told by `Exited`; there is nobody left to answer.
             return
+
+
+def _is_auth_error(code: Any, message: str) -> bool:
+    """The protocol has a code for it, but some agents hand on what their model's API said (HTTP 401)."""
+    return code == AUTH_REQUIRED or "401" in message.split()
 
 
 def _table(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,10 +118,18 @@ class Requests:
     def _allowed(self, call: Mapping[str, Any], options: tuple[Option, ...]) -> str | None:
         """The option to choose by ourselves; None when somebody must be asked."""
         level = self._launch.permissions
-        if level == "ask" or (level == "edits" and not self._edits_inside(call)):
+        if not (level == "allow" or self._is_our_tool(call) or (level == "edits" and self._edits_inside(call))):
             return None
         # Once, not always: the agent would write the latter into its settings.
         return _of_kind(options, "allow_once", "allow_always")
+
+    def _is_our_tool(self, call: Mapping[str, Any]) -> bool:
+        """Whether it is a tool of the sidecar's own MCP server, which needs nobody's leave."""
+        if self._launch.mcp is None or call.get("kind") == "execute":
+            return False
+        # Older agents tell the tool's name in the title only; that of a command could be anything.
+        name = str(call.get("name") or call.get("title") or "")
+        return re.fullmatch(rf"mcp__{re.escape(self._launch.mcp.name)}__\w+", name) is not None
 
     def _edits_inside(self, call: Mapping[str, Any]) -> bool:
         diffs = [i for i in call.get("content") or [] if isinstance(i, Mapping) and i.get("type") == "diff"]
@@ -180,10 +189,9 @@ def _form_result(request: _Open, answer: Answer) -> Message | None:
     if answer.declined:
         return {"action": "decline"}
     first = request.fields[0]
-    value = first.value(answer)
     if not first.name:
-        return {"action": "accept", "content": {}} if value else {"action": "decline"}
-    request.content[first.name] = value
+        return {"action": "accept", "content": {}} if first.value(answer) else {"action": "decline"}
+    first.fill(request.content, answer)
     if len(request.fields) > 1:
         request.fields.pop(0)
         return None

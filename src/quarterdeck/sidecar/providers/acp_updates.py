@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast, get_args
 
 from quarterdeck.sidecar.ports import Outcome, Plan, Text, ToolCall, ToolStatus, Update, Usage
+from quarterdeck.sidecar.providers.jsonline import amount, count
 
 KEPT_TEXT = 20_000
 # Said at any time, also before the prompt was read: no receipt of a turn.
@@ -69,16 +70,16 @@ class UpdateReader:
         """The tokens of a turn, as its answer tells them; None where it does not."""
         usage = result.get("usage")
         if isinstance(usage, Mapping):
-            out = _count(usage.get("outputTokens"))
+            out = count(usage.get("outputTokens"))
             return Usage(
-                input_tokens=max(_count(usage.get("totalTokens")) - out, _count(usage.get("inputTokens"))),
+                input_tokens=max(count(usage.get("totalTokens")) - out, count(usage.get("inputTokens"))),
                 output_tokens=out,
             )
         quota = (result.get("_meta") or {}).get("quota")
         counts = quota.get("token_count") if isinstance(quota, Mapping) else None
         if isinstance(counts, Mapping):  # Gemini's way
             return Usage(
-                input_tokens=_count(counts.get("input_tokens")), output_tokens=_count(counts.get("output_tokens"))
+                input_tokens=count(counts.get("input_tokens")), output_tokens=count(counts.get("output_tokens"))
             )
         return None
 
@@ -94,15 +95,15 @@ class UpdateReader:
         cost = update.get("cost")
         spent: float | None = None
         if isinstance(cost, Mapping) and cost.get("currency", "USD") == "USD":
-            amount = cost.get("amount")
-            if isinstance(amount, int | float):
+            total = amount(cost.get("amount"))
+            if total is not None:
                 # Cumulative; a smaller figure means that the agent began to count anew.
-                spent = amount - self._cost if amount >= self._cost else amount
-                self._cost = amount
+                spent = total - self._cost if total >= self._cost else total
+                self._cost = total
         return Usage(
             cost_usd=spent,
-            context_used=_count(update.get("used")) if "used" in update else None,
-            context_size=_count(update.get("size")) if "size" in update else None,
+            context_used=count(update.get("used")) if "used" in update else None,
+            context_size=count(update.get("size")) if "size" in update else None,
         )
 
 
@@ -154,7 +155,3 @@ def _content_text(content: Any) -> str:
 
 def _maybe(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0

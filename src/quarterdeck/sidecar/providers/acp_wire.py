@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 
 from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.sidecar.ports import McpServer, Noise
+from quarterdeck.sidecar.providers.jsonline import parse_object
 from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program
 
 if TYPE_CHECKING:
@@ -85,13 +86,12 @@ class Wire:
 
     def line(self, line: bytes) -> None:
         """One line of the agent."""
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict) or not ("method" in message or "id" in message):
+        message = parse_object(line)
+        if message is None or not ("method" in message or "id" in message):
             self._on_noise(Noise(line[:SHOWN_NOISE].decode(errors="replace")))
         elif "method" not in message and isinstance(message["id"], int):
+            if not isinstance(message.get("error", {}), dict):
+                message["error"] = {"code": INTERNAL, "message": str(message["error"])[:SHOWN_NOISE]}
             self._transport.push(message)
         else:
             self._on_message(message)

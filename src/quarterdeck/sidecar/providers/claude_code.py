@@ -34,6 +34,7 @@ from quarterdeck.sidecar.ports import (
 )
 from quarterdeck.sidecar.providers.claude_messages import MessageReader, outcome_of
 from quarterdeck.sidecar.providers.claude_requests import ToolRequests
+from quarterdeck.sidecar.providers.jsonline import parse_object
 from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program
 
 Message = dict[str, Any]
@@ -213,11 +214,8 @@ class ClaudeCodeProvider:
             self._say(exited)
 
     def _on_line(self, line: bytes) -> None:
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
+        message = parse_object(line)
+        if message is None:
             self._say(Noise(line[:SHOWN_NOISE].decode(errors="replace")))
             return
         try:
@@ -269,19 +267,9 @@ class ClaudeCodeProvider:
         if self._turn is None or message_uuid != self._turn.message_uuid:
             return
         self._receipt(started=state != "queued")
-        if state == "started" and self._turn.cancelled:
-            # The interrupt came before the work, which goes on as if nothing had been said.
-            self._tasks.start_soon(self._interrupt_again)
-        elif state == "cancelled":
+        if state == "cancelled":
             # It comes after the result; without one, the prompt was taken from the queue before any work.
             self._end(self._turn, "canceled" if self._turn.cancelled else "failed", "the prompt was dropped")
-
-    async def _interrupt_again(self) -> None:
-        if self._turn is not None:
-            try:
-                await self._control("interrupt")
-            except Unavailable:
-                return
 
     def _receipt(self, *, started: bool) -> None:
         turn = self._turn

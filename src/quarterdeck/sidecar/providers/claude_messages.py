@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quarterdeck.sidecar.ports import Outcome, Plan, State, Text, ToolCall, Update, Usage
+from quarterdeck.sidecar.providers.jsonline import amount, count
 
 KEPT_TEXT = 20_000
 _KINDS = {
@@ -104,9 +105,9 @@ class MessageReader:
     def _message_usage(self, usage: Mapping[str, Any]) -> Usage:
         """Told with every message, so that a budget is held within a turn, too; `result` corrects it."""
         given = sum(
-            _count(usage.get(key)) for key in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+            count(usage.get(key)) for key in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         )
-        out = _count(usage.get("output_tokens"))
+        out = count(usage.get("output_tokens"))
         self._input += given
         self._output += out
         return Usage(input_tokens=given, output_tokens=out, context_used=given + out, context_size=self._context_size)
@@ -115,15 +116,15 @@ class MessageReader:
         """What `result` tells beyond what was told before. Its figures are totals of the process."""
         models = [_table(model) for model in _table(result.get("modelUsage")).values()]
         given = sum(
-            _count(model.get(key))
+            count(model.get(key))
             for model in models
             for key in ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
         )
-        out = sum(_count(model.get("outputTokens")) for model in models)
-        sizes = [_count(model.get("contextWindow")) for model in models if model.get("contextWindow")]
+        out = sum(count(model.get("outputTokens")) for model in models)
+        sizes = [count(model.get("contextWindow")) for model in models if model.get("contextWindow")]
         self._context_size = max(sizes) if sizes else self._context_size
-        cost = result.get("total_cost_usd")
-        total = float(cost) if isinstance(cost, int | float) else self._cost
+        cost = amount(result.get("total_cost_usd"))
+        total = self._cost if cost is None else cost
         usage = Usage(
             input_tokens=max(given - self._input, 0),
             output_tokens=max(out - self._output, 0),
@@ -183,7 +184,3 @@ def _blocks(content: Any) -> list[Mapping[str, Any]]:
 
 def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0

@@ -39,6 +39,7 @@ from quarterdeck.sidecar.ports import (
     Update,
     Usage,
 )
+from quarterdeck.sidecar.providers.jsonline import amount, count, parse_object
 from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program
 
 PLACEHOLDER = "{prompt}"
@@ -125,11 +126,8 @@ class CommandProvider:
         if self._launch.output == "plain":
             self._words(text)
             return
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict):
+        data = parse_object(line)
+        if data is None:
             self._say(Noise(text[:SHOWN_NOISE]))
             return
         if data.get("type") == "error":
@@ -179,11 +177,10 @@ def read_json_line(data: Mapping[str, Any], turn_id: str) -> Iterator[Update]:
         pairs = [entry for entry in data["entries"] if isinstance(entry, list) and len(entry) == 2]
         yield Plan(tuple((str(text), str(status)) for text, status in pairs))
     elif kind == "usage":
-        cost = data.get("cost_usd")
         yield Usage(
-            input_tokens=_count(data.get("input_tokens")),
-            output_tokens=_count(data.get("output_tokens")),
-            cost_usd=float(cost) if isinstance(cost, int | float) and cost >= 0 else None,
+            input_tokens=count(data.get("input_tokens")),
+            output_tokens=count(data.get("output_tokens")),
+            cost_usd=amount(data.get("cost_usd")),
         )
     else:
         for key in ("text", "message", "content", "result"):
@@ -194,7 +191,3 @@ def read_json_line(data: Mapping[str, Any], turn_id: str) -> Iterator[Update]:
 
 def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quarterdeck.errors import InvalidInput
@@ -15,12 +15,12 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a form."""
+    """One field of a form; `other` is the field beside a choice that takes any words instead."""
 
     name: str
     question: str
     schema: Schema
-    required: bool
+    other: str | None = None
 
     def options(self) -> tuple[Option, ...]:
         """The values to choose from; empty where anything may be said."""
@@ -37,6 +37,14 @@ class Field:
         names = [str(name) for name in source.get("enumNames") or []]
         names += values[len(names) :]
         return (*titled, *map(Option, values, names))
+
+    def fill(self, content: dict[str, Any], answer: Answer) -> None:
+        """Put the answer where it belongs. Raises `InvalidInput` when it is not what the field takes."""
+        words = answer.text if answer.option_id is None else None
+        if self.other and words and words not in {word for o in self.options() for word in (o.id, o.name)}:
+            content[self.other] = words
+        else:
+            content[self.name] = self.value(answer)
 
     def value(self, answer: Answer) -> Any:
         """What the answer means for this field. Raises `InvalidInput` when it is not what the field takes."""
@@ -60,14 +68,25 @@ class Field:
 
 def fields(message: str, schema: Any) -> list[Field]:
     """The fields of a requested form; a form without any is one yes-or-no question."""
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
-    required = schema.get("required") or [] if isinstance(schema, Mapping) else []
+    schema = schema if isinstance(schema, Mapping) else {}
+    properties = schema.get("properties")
+    required = schema.get("required") or []
     if not isinstance(properties, Mapping) or not properties:
-        return [Field("", message, {"type": "boolean"}, required=True)]
+        return [Field("", message, {"type": "boolean"})]
     found: list[Field] = []
-    for name, field in properties.items():
-        field = field if isinstance(field, Mapping) else {}
-        about = field.get("description") or field.get("title") or name
-        question = message if len(properties) == 1 else f"{message}\n{about}" if not found else str(about)
-        found.append(Field(str(name), question, field, required=name in required))
-    return found
+    for name, taken in properties.items():
+        taken = taken if isinstance(taken, Mapping) else {}
+        field = Field(str(name), "", taken)
+        if found and found[-1].options() and not found[-1].other and _any_words(field) and name not in required:
+            found[-1] = replace(found[-1], other=field.name)
+        else:
+            found.append(field)
+    if len(found) == 1:
+        return [replace(found[0], question=message)]
+    about = [str(f.schema.get("description") or f.schema.get("title") or f.name) for f in found]
+    about[0] = f"{message}\n{about[0]}"
+    return [replace(field, question=question) for field, question in zip(found, about, strict=True)]
+
+
+def _any_words(field: Field) -> bool:
+    return field.schema.get("type") == "string" and not field.options()

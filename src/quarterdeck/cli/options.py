@@ -1,0 +1,46 @@
+"""Options that many commands share, and how answers go out: as the API's JSON, or rendered for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from quarterdeck.cli.completion import agent_names
+from quarterdeck.errors import InvalidInput
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+as_json: Callable[[C], C] = click.option("--json", "as_json", is_flag=True, help="Machine output, exactly as the API.")
+agent: Callable[[C], C] = click.argument("name", shell_complete=agent_names)
+
+
+def emit(value: Any) -> None:
+    """Write an answer of the API to standard output, indented."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def emit_line(value: Any) -> None:
+    """Write one value as one line, at once: for what goes on."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def text_from(text: str | None, file: str | None, what: str) -> str:
+    """A text given as an argument, in a file, or on standard input (`-`). Raises `InvalidInput`."""
+    if (text is None) == (file is None):
+        raise InvalidInput(f"give the {what} either as text or with --file", hint="--file - reads standard input")
+    if text is not None:
+        return text
+    assert file is not None
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error

@@ -1,0 +1,126 @@
+"""The facts of all agents' workspaces together: gathered, searched, and pull requests followed by themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.events import PullRequestFeedback
+from quarterdeck.fleet.core import FleetCore
+from quarterdeck.fleet.metadata import Gathered, Starting, gather, parse_filter
+from quarterdeck.fleet.model import AgentRecord, derive_status
+from quarterdeck.fleet.pull_requests import PullRequestView, give_feedback, grouped
+from quarterdeck.fleet.tasking import Tasking
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentState:
+    """Whether an agent's facts are known, and why not."""
+
+    agent: str
+    state: str
+    error: str | None
+    clock_off_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullRequests:
+    """The fleet by pull request; `not_known` names the agents whose facts could not be asked."""
+
+    pull_requests: list[PullRequestView]
+    not_known: list[AgentState]
+
+
+class _Source:
+    """One agent that can be asked for its facts."""
+
+    def __init__(self, fleet: FleetCore, record: AgentRecord) -> None:
+        self.name = record.name
+        self._fleet = fleet
+        self._record = record
+
+    async def metadata(self) -> Mapping[str, Any]:
+        """The body of its `GET /metadata`."""
+        status, _ = derive_status(self._record, self._fleet.crew.view(self.name))
+        if self.name not in self._fleet.crew.links:
+            if status in ("pending", "starting"):
+                raise Starting(f"the agent is {status}")
+            raise Unavailable(f"the agent is {status}")
+        client = await self._fleet.client(self.name)
+        answer: Mapping[str, Any] = await client.call(dict[str, Any], "GET", "/metadata")
+        return answer
+
+
+class Collecting(Tasking):
+    """The use cases over the metadata of the whole fleet."""
+
+    async def gather_metadata(self, names: list[str] | None = None) -> list[Gathered]:
+        """What every agent (or each of these) says of its workspace. Raises `NotFound` for an unknown name."""
+        if names is not None and (unknown := [n for n in names if self.records.get(n) is None]):
+            raise NotFound(f"there is no agent {unknown[0]!r}")
+        records = [r for r in self.records.all() if names is None or r.name in names]
+        return await gather([_Source(self, r) for r in records])
+
+    async def matching(self, metadata_filter: str) -> set[str]:
+        """The names of the agents whose facts pass a filter. Raises `InvalidInput`."""
+        wanted = parse_filter(metadata_filter)
+        return {g.agent for g in await self.gather_metadata() if g.state == "known" and wanted.matches(g.values)}
+
+    async def list_pull_requests(self) -> PullRequests:
+        """The fleet by pull request: agents on it, checks, reviews, age."""
+        fleet = await self.gather_metadata()
+        return PullRequests(
+            pull_requests=grouped(fleet),
+            not_known=[
+                AgentState(agent=g.agent, state=g.state, error=g.error, clock_off_seconds=g.clock_off_seconds)
+                for g in fleet
+                if g.state != "known"
+            ],
+        )
+
+    async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
+        """Queue a feedback task, or find the one with this key; its id."""
+        task = await self.start_task(
+            agent, prompt, queue=True, idempotency_key=idempotency_key, origin=f"pull request: {title}"
+        )
+        return task.id
+
+    async def store_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
+        """Store several facts of one agent."""
+        for key, value in values.items():
+            await self.set_metadata(agent, key, value)
+
+    async def follow_pull_requests(self) -> None:
+        """For ever: what fails or is asked for on a pull request becomes a task for its agent."""
+        settings = self._config.pull_requests
+        port = _Port(self)
+        while True:
+            try:
+                given = await give_feedback(await self.gather_metadata(), attempts=settings.attempts, port=port)
+            except Exception:
+                # One bad answer must not end the following of all others.
+                log.exception("a round of pull-request feedback failed")
+                given = []
+            for each in given:
+                self.bus.publish(
+                    PullRequestFeedback(agent=each.agent, task_id=each.task_id, kind=each.kind, key=each.key)
+                )
+            await anyio.sleep(settings.interval)
+
+
+class _Port:
+    def __init__(self, fleet: Collecting) -> None:
+        self._fleet = fleet
+
+    async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
+        return await self._fleet.give_task(agent, prompt, title=title, idempotency_key=idempotency_key)
+
+    async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
+        await self._fleet.store_metadata(agent, values)

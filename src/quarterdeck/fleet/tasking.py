@@ -1,0 +1,78 @@
+"""Giving agents work: tasks, cancels, answers, and facts written about their workspaces."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from quarterdeck.errors import Conflict, error_from_json
+from quarterdeck.fleet.core import FleetCore
+from quarterdeck.fleet.model import derive_status
+from quarterdeck.sidecar.model import Attention, Task
+
+
+class Tasking(FleetCore):
+    """The use cases that change what an agent does."""
+
+    async def start_task(
+        self, name: str, description: str, *, queue: bool = False, idempotency_key: str | None = None, origin: str = ""
+    ) -> Task:
+        """Give a task; it is queued, held (fleet limit) or handed over at once. A retry with the key is safe."""
+        record = self._record(name)
+        self._check_task(description)
+        if record.deleting_at is not None or record.canceled_at is not None or record.failed_at is not None:
+            status, _ = derive_status(record, self.crew.view(name))
+            raise Conflict(
+                f"agent {name} is {status}" + (f": {record.failure}" if record.failure else ""),
+                hint=f"qd agents restart {name}",
+            )
+        client = await self.client(name)
+        task = await client.add_task(
+            description, queue=queue, key=idempotency_key, origin=origin, hold=self._limit.must_hold(name)
+        )
+        return self._limit.with_position(name, task)
+
+    async def cancel_task(self, name: str, task_id: str | None = None) -> Task | None:
+        """Cancel the running task (or that one); an agent that is still coming up is called off (None then)."""
+        record = self._record(name)
+        if record.deleting_at is not None:
+            raise Conflict(f"agent {name} is being deleted")
+        if record.started_at is None and self.crew.call_off(name):
+            self.crew.roster.look(name)
+            return None
+        client = await self.client(name)
+        facts = await client.facts()
+        if task_id is None:
+            running = facts.current_task or facts.next_task
+            if running is None:
+                raise Conflict(f"agent {name} has no task to cancel")
+            task_id = running.id
+        return await client.cancel(task_id, incarnation=facts.incarnation)
+
+    async def answer(self, name: str, attention_id: str, answer: str) -> Attention:
+        """Answer what an agent asks. Raises `NotFound`, `Conflict` (answered before), `InvalidInput`."""
+        return await (await self.client(name)).answer(attention_id, answer)
+
+    async def set_metadata(self, name: str, key: str, value: Any) -> bool:
+        """Store a fact about an agent's workspace, durably; whether it is new. Raises as the metadata server does."""
+        status, _, data = await (await self.client(name)).forward(
+            "PUT",
+            f"/metadata/{quote(key, safe='')}",
+            headers={"content-type": "application/json"},
+            body=msgspec.json.encode({"value": value}),
+        )
+        _raise_for(status, data)
+        return status == 201
+
+    async def delete_metadata(self, name: str, key: str) -> None:
+        """Delete a stored fact; fine when it was not there. Raises as the metadata server does."""
+        client = await self.client(name)
+        status, _, data = await client.forward("DELETE", f"/metadata/{quote(key, safe='')}", headers={}, body=b"")
+        _raise_for(status, data)
+
+
+def _raise_for(status: int, data: bytes) -> None:
+    if status >= 400:
+        raise error_from_json(msgspec.json.decode(data), status=status)

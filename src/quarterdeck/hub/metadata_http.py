@@ -1,0 +1,95 @@
+"""`/api/agents/{name}/metadata...`: the calls of the agent's own metadata server, handed on as they are.
+
+Statuses, ETags and preconditions are the metadata server's (docs/metadata.md); the hub adds only that the
+agent is looked up, and that one which cannot be asked is told as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response, StreamingResponse
+
+from quarterdeck import web
+from quarterdeck.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    Unavailable,
+    Unprocessable,
+)
+from quarterdeck.fleet.service import Fleet
+
+_PREFIX = "/api/agents/{name}"
+_HANDED_ON = ("content-type", "if-match", "if-none-match", "last-event-id", "accept")
+_HANDED_BACK = ("content-type", "etag", "retry-after", "allow")
+_BODY_BYTES = 2 * 1024 * 1024
+
+
+class MetadataProxy:
+    """The handlers; each finds the agent and hands the request on."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def routes(self) -> list[web.Route]:
+        """The table, for the hub's application and its OpenAPI document."""
+        listing = (
+            web.Param("source", str, None, "only facts of this source"),
+            web.Param("prefix", str, None, "only keys that begin so"),
+            web.Param("keys", str, None, "only these keys, separated by commas"),
+            web.Param("fresh", bool, None, "collect now instead of answering what is known"),
+        )
+        since = (web.Param("since", int, None, "the last revision known", minimum=0),)
+        wrong = (NotFound, Conflict, PreconditionFailed, TooLarge, Unprocessable, Unavailable)
+        one = _PREFIX + "/metadata/{key:path}"
+        return [
+            web.Route("GET", _PREFIX + "/metadata", self.call, "All facts of its workspace", answer=dict, query=listing,
+                      errors=(NotFound, Unavailable)),
+            web.Route("POST", _PREFIX + "/metadata", self.call, "Store several facts, all or nothing", answer=dict,
+                      errors=wrong),
+            web.Route("GET", _PREFIX + "/metadata/watch", self.watch, "Changes of its facts, as server-sent events",
+                      media_type="text/event-stream", query=since, errors=(NotFound, Unavailable)),
+            web.Route("GET", one, self.call, "One fact", answer=dict, errors=(NotFound, Unavailable)),
+            web.Route("PUT", one, self.call, "Store one fact", answer=dict, errors=wrong),
+            web.Route("DELETE", one, self.call, "Delete one fact", errors=wrong),
+        ]  # fmt: skip
+
+    async def call(self, call: web.Call) -> Response:
+        """One request and its answer."""
+        body = await web.read_body(call.request, _BODY_BYTES)
+        client = await self._fleet.client(call.path["name"])
+        status, headers, data = await client.forward(
+            call.request.method, self._path(call), headers=self._headers(call), body=body
+        )
+        kept = {name: value for name, value in headers.items() if name in _HANDED_BACK}
+        return Response(data, status, kept)
+
+    async def watch(self, call: web.Call) -> Response:
+        """The stream, opened first so that a refusal is an answer and not a broken stream."""
+        client = await self._fleet.client(call.path["name"])
+        stream = client.forward_stream(self._path(call), headers=self._headers(call))
+        first = await anext(stream)
+
+        async def rest() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in stream:
+                yield chunk
+
+        return StreamingResponse(rest(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    @staticmethod
+    def _path(call: web.Call) -> str:
+        """The sidecar's path: what stands behind the agent's name, still encoded, with the query."""
+        raw = call.request.scope.get("raw_path") or call.request.url.path.encode()
+        _, found, rest = raw.decode("latin-1").partition("/metadata")
+        if not found:
+            raise InvalidInput("this is no path of the metadata server")
+        query = call.request.scope["query_string"].decode("latin-1")
+        return f"/metadata{rest}" + (f"?{query}" if query else "")
+
+    @staticmethod
+    def _headers(call: web.Call) -> dict[str, str]:
+        return {name: value for name in _HANDED_ON if (value := call.request.headers.get(name))}

@@ -1,0 +1,448 @@
+"""What becomes of agents: brought up, called off, stopped, killed, restarted, deleted; through a real hub."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from quarterdeck import proctree
+from quarterdeck.files import read_json
+from quarterdeck.sidecar.spec import ADDRESS_FILE, Address
+from support.hub import CONFIG, LiveHub, configure, in_process, scripted, state_folder, whole, whole_process
+
+pytestmark = pytest.mark.anyio
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def until_written(file: Path, seconds: float = 15) -> None:
+    with anyio.fail_after(seconds):
+        while not file.exists():
+            await anyio.sleep(0.02)
+
+
+# -- work -------------------------------------------------------------------------------------------------
+
+
+async def test_a_worktree_and_a_branch_of_its_own(shared: LiveHub) -> None:
+    await shared.create("wt", "@write a.txt hello\n@commit add a")
+    assert (await shared.until_done("wt"))["state"] == "succeeded"
+    shown = await shared.show("wt")
+    workspace = Path(shown["workspace"])
+    assert git(workspace, "rev-parse", "--abbrev-ref", "HEAD") == shown["branch"] == "qd/wt"
+    assert git(shared.repo, "show", "qd/wt:a.txt") == "hello"
+    assert not (shared.repo / "a.txt").exists()
+    assert shown["disk_bytes"] > 0
+    assert shown["metadata"]["git_branch"]["value"] == "qd/wt"
+
+
+async def test_role_and_spec_reach_the_ai(shared: LiveHub) -> None:
+    await shared.create("told", "@instructions", role="operator", spec="Mind the blue door.")
+    await shared.until_done("told")
+    log = await shared.get("/api/agents/told/log", page_size=50)
+    said = "\n".join(e["text"] for e in log["entries"] if e["kind"] == "text")
+    assert "You are an operator." in said
+    assert "Mind the blue door." in said
+
+
+async def test_the_agents_own_tools(shared: LiveHub) -> None:
+    text = "\n".join(
+        [
+            '@mcp report_task {"summary": "half way", "state": "working", "link": "http://example.invalid/1"}',
+            '@mcp set_metadata {"values": {"ticket": "QD-7"}}',
+            '@mcp set_metadata {"values": {"rubbish": "x"}}',
+            '@mcp get_metadata {"keys": ["ticket"]}',
+            '@mcp delete_metadata {"key": "rubbish"}',
+            '@mcp ask_human {"question": "Deploy?", "options": ["yes", "later"]}',
+        ]
+    )
+    await shared.create("own-tools")
+    await shared.until_status("own-tools", "idle")
+    task = await shared.task("own-tools", text)
+    await shared.until("own-tools", lambda line: line["activity"] == "waiting_input")
+    shown = await shared.show("own-tools")
+    (asked,) = shown["needs_attention"]
+    assert (asked["title"], [o["name"] for o in asked["options"]]) == ("Deploy?", ["yes", "later"])
+    assert shown["report"]["summary"] == "half way"
+    wrong = await shared.post(f"/api/agents/own-tools/attention/{asked['id']}", {"answer": "perhaps"}, expect=400)
+    assert "yes" in wrong["error"]["hint"]
+    await shared.post(f"/api/agents/own-tools/attention/{asked['id']}", {"answer": "later"})
+    await shared.post(f"/api/agents/own-tools/attention/{asked['id']}", {"answer": "yes"}, expect=409)
+    assert (await shared.until_done("own-tools", task["id"]))["state"] == "succeeded"
+    shown = await shared.show("own-tools")
+    assert shown["metadata"]["ticket"]["value"] == "QD-7"
+    assert "rubbish" not in shown["metadata"]
+    log = await shared.get("/api/agents/own-tools/log", page_size=100)
+    said = "\n".join(e["text"] for e in log["entries"] if e["kind"] == "text")
+    assert '"answer": "later"' in said or '"answer":"later"' in said
+
+
+async def test_a_shared_workspace(shared: LiveHub) -> None:
+    await shared.create("host", "@write h.txt from-host")
+    await shared.until_done("host")
+    await shared.create("guest", "@write g.txt from-guest", workspace="host")
+    await shared.until_done("guest")
+    guest, host = await shared.show("guest"), await shared.show("host")
+    assert guest["workspace"] == host["workspace"]
+    assert guest["shares_workspace_of"] == "host"
+    assert (Path(host["workspace"]) / "g.txt").read_text() == "from-guest\n"
+    refusal = await shared.http.delete("/api/agents/host")
+    assert refusal.status_code == 409
+    assert "guest" in refusal.json()["error"]["message"]
+    assert (await shared.http.delete("/api/agents/guest")).json()["done"]
+    assert (Path(host["workspace"]) / "h.txt").exists()
+    task = await shared.task("host", "@say still here")
+    assert (await shared.until_done("host", task["id"]))["state"] == "succeeded"
+
+
+async def test_delete_while_busy_loses_no_work(shared: LiveHub) -> None:
+    await shared.create("rescued", "@write kept.txt committed\n@commit one\n@once marker\n@child 300\n@hang hard")
+    await until_written(shared.state / "agents" / "rescued" / "worktree" / "marker")
+    folder = shared.state / "agents" / "rescued" / "worktree"
+    bytes_ = bytes(range(256)) * 500
+    (folder / "untracked.bin").write_bytes(bytes_)
+    (folder / "README.md").write_bytes(b"changed\r\n")
+    identity = next(r.id for r in shared.fleet.records.all() if r.name == "rescued")
+    answer = (await shared.http.delete("/api/agents/rescued")).json()
+    assert answer["done"], answer
+    assert answer["rescue_ref"].startswith("refs/quarterdeck/rescue/rescued-")
+    assert answer["branch_kept"] == "qd/rescued"
+    for name, wanted in (("untracked.bin", bytes_), ("README.md", b"changed\r\n"), ("kept.txt", b"committed\n")):
+        got = subprocess.run(["git", "show", f"{answer['rescue_ref']}:{name}"], cwd=shared.repo, capture_output=True)
+        assert got.stdout == wanted, name
+    assert proctree.marked(identity) == []
+    assert not folder.exists()
+    await shared.get("/api/agents/rescued", expect=404)
+    # Its history can still be read.
+    history = await shared.get("/api/agents/rescued/tasks")
+    assert history["tasks"][0]["state"] == "canceled"
+    await shared.create("rescued")
+    await shared.until_status("rescued", "idle")
+
+
+async def test_gc_never_takes_unsaved_work(shared: LiveHub) -> None:
+    orphan = shared.state / "agents" / "orphan" / "worktree"
+    orphan.parent.mkdir(parents=True)
+    git(shared.repo, "worktree", "add", "-q", "-b", "qd/orphan", str(orphan))
+    (orphan / "unsaved.txt").write_text("dear\n")
+    plan = await shared.post("/api/gc", {"dry_run": True})
+    assert any(leftover["action"] == "keep" and "orphan" in str(leftover) for leftover in plan)
+    await shared.post("/api/gc", {"dry_run": False})
+    assert (orphan / "unsaved.txt").read_text() == "dear\n"
+    (orphan / "unsaved.txt").unlink()
+    long_ago = time.time() - 7 * 86400
+    os.utime(orphan.parent, (long_ago, long_ago))
+    await shared.post("/api/gc", {"dry_run": False})
+    assert not orphan.exists()
+
+
+async def test_the_budget_stops_with_a_reason(shared: LiveHub) -> None:
+    await shared.create("frugal", "@usage 60 20 0.3\n@say on\n@usage 30 10 0.3\n@hang", budget={"usd": 0.5})
+    line = await shared.until_status("frugal", "stopped")
+    assert line["failure"] == "the budget of $0.50 is used up: $0.60 so far"
+    assert line["usage"]["cost_usd"] == 0.6
+    (task,) = (await shared.get("/api/agents/frugal/tasks"))["tasks"]
+    assert task["state"] == "canceled"
+    assert "budget" in task["detail"]
+    answer = await shared.post("/api/agents/frugal/tasks", {"description": "@say more"}, expect=409)
+    assert "budget" in answer["error"]["message"]
+    # ACP tells tokens at the end of a turn; the next one is not begun.
+    await shared.create("wordy", "@usage 90 30", budget={"tokens": 100})
+    line = await shared.until_status("wordy", "stopped")
+    assert line["failure"] == "the budget of 100 tokens is used up: 120 so far"
+    assert line["task"]["state"] == "succeeded"
+
+
+# -- death and coming back --------------------------------------------------------------------------------
+
+
+async def test_a_death_of_the_ai(shared: LiveHub) -> None:
+    await shared.create("mortal", "@say before")
+    await shared.until_done("mortal")
+    task = await shared.task("mortal", "@child 300\n@once here\n@hang")
+    await until_written(shared.state / "agents" / "mortal" / "worktree" / "here")
+    shown = await shared.show("mortal")
+    os.kill(shown["agent_pid"], signal.SIGKILL)
+    ended = await shared.until_done("mortal", task["id"])
+    assert (ended["state"], ended["exit_code"]) == ("lost", -9)
+    assert "signal 9" in ended["detail"]
+    await shared.until_status("mortal", "idle")
+    after = await shared.show("mortal")
+    assert after["incarnation"] == shown["incarnation"] + 1
+    assert after["resumed"]
+    assert after["session_id"] == shown["session_id"]
+    # The next task is told of the loss; what was lost is not given again.
+    await shared.until_done("mortal", (await shared.task("mortal", "@say again"))["id"])
+    assert len((await shared.get("/api/agents/mortal/tasks"))["tasks"]) == 3
+    assert (Path(after["workspace"]) / "here").read_text().count("\n") == 1
+
+
+async def test_a_death_of_the_sidecar(shared: LiveHub) -> None:
+    await shared.create("orphaned", "@say before")
+    first = await shared.until_done("orphaned")
+    task = await shared.task("orphaned", "@child 300\n@once here\n@hang")
+    await until_written(shared.state / "agents" / "orphaned" / "worktree" / "here")
+    identity = next(r.id for r in shared.fleet.records.all() if r.name == "orphaned")
+    os.kill((await shared.show("orphaned"))["sidecar_pid"], signal.SIGKILL)
+    line = await shared.until_status("orphaned", "failed", seconds=10)
+    assert "is gone" in line["failure"]
+    with anyio.fail_after(5):
+        while proctree.marked(identity):
+            await anyio.sleep(0.05)
+    # What was said and done before can be read while nobody runs.
+    told = (await shared.get("/api/agents/orphaned/tasks"))["tasks"]
+    assert next(t for t in told if t["id"] == first["id"])["state"] == "succeeded"
+    await shared.post("/api/agents/orphaned/tasks", {"description": "@say x"}, expect=503)
+    answer = await shared.post("/api/agents/orphaned/restart")
+    assert answer["status"] == "starting"
+    await shared.until_status("orphaned", "idle")
+    states = {t["id"]: t["state"] for t in (await shared.get("/api/agents/orphaned/tasks"))["tasks"]}
+    assert states == {first["id"]: "succeeded", task["id"]: "lost"}
+    assert (await shared.show("orphaned"))["resumed"]
+
+
+async def test_restart_always(shared: LiveHub) -> None:
+    await shared.create("phoenix", restart="always")
+    await shared.until_status("phoenix", "idle")
+    before = await shared.show("phoenix")
+    for _ in range(2):
+        os.kill(shared.sidecar_pid("phoenix"), signal.SIGKILL)
+        await shared.until_status("phoenix", "failed", "starting", seconds=10)
+        await shared.until_status("phoenix", "idle")
+    after = await shared.show("phoenix")
+    assert after["incarnation"] == before["incarnation"] + 2
+    assert after["failure"] is None
+    task = await shared.task("phoenix", "@say back")
+    assert (await shared.until_done("phoenix", task["id"]))["state"] == "succeeded"
+
+
+async def test_unreachable_is_not_dead(shared: LiveHub) -> None:
+    await shared.create("frozen")
+    await shared.create("lively")
+    await shared.until_status("frozen", "idle")
+    await shared.until_status("lively", "idle")
+    pid = shared.sidecar_pid("frozen")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.time()
+        line = await shared.until("frozen", lambda line: line["unreachable"] is not None, seconds=15)
+        assert line["unreachable"]["reason"]
+        assert began - 1 <= line["unreachable"]["since"] <= time.time()
+        assert line["status"] == "idle"
+        asked = time.monotonic()
+        listed = {a["name"]: a for a in (await shared.get("/api/agents"))["agents"]}
+        assert time.monotonic() - asked < 1
+        assert listed["lively"]["unreachable"] is None
+        assert listed["frozen"]["unreachable"] is not None
+        asked = time.monotonic()
+        assert (await shared.show("frozen"))["unreachable"] is not None
+        assert time.monotonic() - asked < 4
+        await shared.post("/api/agents/frozen/tasks", {"description": "@say x"}, expect=503)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    line = await shared.until("frozen", lambda line: line["unreachable"] is None, seconds=15)
+    assert line["failure"] is None
+    assert shared.sidecar_pid("frozen") == pid
+
+
+async def test_stop_and_restart_keep_everything(shared: LiveHub) -> None:
+    await shared.create("paused", "@say one")
+    await shared.until_done("paused")
+    await shared.post("/api/agents/paused/stop")
+    await shared.until_status("paused", "stopped")
+    assert (await shared.get("/api/agents/paused/tasks"))["total_count"] == 1
+    assert (await shared.get("/api/agents/paused/log", page_size=10))["total_count"] >= 2
+    await shared.post("/api/agents/paused/restart")
+    await shared.until_status("paused", "idle")
+    assert (await shared.show("paused"))["resumed"]
+
+
+# -- bringing up ------------------------------------------------------------------------------------------
+
+
+async def test_the_ai_dies_at_its_start(repo: Path) -> None:
+    async with whole(repo, CONFIG + scripted("--die-at-start")) as live:
+        for name, task in (("stillborn", None), ("stillborn-2", "@say x")):
+            await live.create(name, task)
+            line = await live.until_status(name, "failed")
+            assert "told to die at the start" in line["failure"]
+        assert (await live.http.delete("/api/agents/stillborn")).json()["done"]
+
+
+@pytest.mark.slow
+async def test_called_off_deleted_and_restarted_while_coming_up(repo: Path) -> None:
+    async with whole(repo, CONFIG + scripted("--slow-start", "3")) as live:
+        for delay in (0.0, 0.02, 0.1, 0.3, 0.8):
+            name = f"d{int(delay * 100)}"
+            await live.create(name, "@say x")
+            await anyio.sleep(delay)
+            answer = (await live.http.delete(f"/api/agents/{name}")).json()
+            assert answer["done"], answer
+            assert git(live.repo, "branch", "--list", f"qd/{name}") == ""
+        identities = {}
+        for delay in (0.0, 0.02, 0.1, 0.2):
+            name = f"c{int(delay * 100)}"
+            await live.create(name)
+            identities[name] = next(r.id for r in live.fleet.records.all() if r.name == name)
+            await anyio.sleep(delay)
+            answer = await live.http.post(f"/api/agents/{name}/cancel", json={})
+            if answer.status_code == 202 and answer.json()["called_off"]:
+                await live.until_status(name, "canceled")
+                with anyio.fail_after(8):
+                    while proctree.marked(identities[name]) or read_json(
+                        live.state / "agents" / name / ADDRESS_FILE, Address
+                    ):
+                        await anyio.sleep(0.05)
+        for delay in (0.0, 0.1, 0.5):
+            name = f"r{int(delay * 100)}"
+            await live.create(name, "@once first\n@say x")
+            await anyio.sleep(delay)
+            await live.post(f"/api/agents/{name}/restart")
+            task = await live.until_done(name)
+            folder = Path((await live.show(name))["workspace"])
+            if task["state"] == "succeeded":
+                assert (folder / "first").read_text().count("\n") == 1
+            assert (await live.get(f"/api/agents/{name}/tasks"))["total_count"] == 1
+
+
+async def test_no_room(repo: Path) -> None:
+    config = CONFIG.replace("free_disk_mb = 0", "free_disk_mb = 900000000")
+    async with whole(repo, config) as live:
+        answer = await live.post("/api/agents", {"name": "x"}, expect=503)
+        message = answer["error"]["message"]
+        assert "MB of disk are free, 900000000 MB must be" in message
+        assert answer["error"]["details"]["free_disk_mb"] > 0
+        assert (await live.get("/api/hub"))["agents"] == 0
+
+
+async def test_the_limit_of_busy_agents_queues_visibly(repo: Path) -> None:
+    async with whole(repo, CONFIG.replace("[limits]", "[limits]\nbusy_agents = 1")) as live:
+        for name in ("one", "two", "three"):
+            await live.create(name)
+            await live.until_status(name, "idle")
+        running = await live.task("one", "@hang")
+        assert not running["held"]
+        await live.until_status("one", "busy")
+        second = await live.task("two", "@once ran\n@sleep 0.3")
+        third = await live.task("three", "@once ran")
+        assert (second["held"], second["position"]) == (True, 1)
+        assert (third["held"], third["position"]) == (True, 2)
+        listed = {a["name"]: a for a in (await live.get("/api/agents"))["agents"]}
+        assert [listed[n]["task"]["position"] for n in ("two", "three")] == [1, 2]
+        await anyio.sleep(1)
+        assert not (live.state / "agents" / "two" / "worktree" / "ran").exists()
+        await live.post("/api/agents/one/cancel")
+        done = [await live.until_done(name) for name in ("two", "three")]
+        assert [t["state"] for t in done] == ["succeeded", "succeeded"]
+        assert done[0]["ended_at"] <= done[1]["started_at"] + 0.05
+        # A held task can be cancelled, and then never runs.
+        await live.task("one", "@hang")
+        await live.until_status("one", "busy")
+        held = await live.task("two", "@once never")
+        canceled = await live.post("/api/agents/two/cancel")
+        assert canceled["task"]["id"] == held["id"]
+        assert canceled["task"]["state"] == "canceled"
+
+
+@pytest.mark.slow
+async def test_stuck_is_told_and_cancelled_where_wanted(repo: Path) -> None:
+    watchdog = "\n[agents.watchdog]\nsilent_seconds = 1\ntool_seconds = 4\ncancel = {}\n"
+    async with whole(repo, CONFIG + watchdog.format("false")) as live:
+        await live.create("quiet", "@hang")
+        line = await live.until("quiet", lambda line: line["activity"] == "stuck")
+        assert line["status"] == "busy"
+        assert (await live.show("quiet"))["stuck_since"]
+        # With a tool open, a longer silence is allowed.
+        await live.create("tooling", "@run sleep 2.5\n@say done")
+        task = await live.until_done("tooling")
+        assert task["state"] == "succeeded"
+        notes = (await live.show("tooling"))["notes"]
+        assert not any("stuck" in note for note in notes)
+        assert any("stuck" in note for note in (await live.show("quiet"))["notes"])
+    async with whole(repo, CONFIG + watchdog.format("true")) as live:
+        await live.create("silenced", "@hang hard")
+        task = await live.until_done("silenced", seconds=20)
+        assert task["state"] == "canceled"
+        await live.until_status("silenced", "idle")
+
+
+# -- the hub itself dies ----------------------------------------------------------------------------------
+
+
+async def test_agents_work_on_without_a_hub(repo: Path) -> None:
+    async with whole_process(repo) as hub:
+        assert hub.client is not None
+        await hub.client.create("steady", "@once began\n@sleep 1.5\n@once ended")
+        folder = hub.state / "agents" / "steady" / "worktree"
+        await until_written(folder / "began")
+        await hub.end(signal.SIGKILL)
+        await until_written(folder / "ended")
+        client = await hub.start()
+        task = await client.until_done("steady")
+        assert task["state"] == "succeeded"
+        assert (folder / "began").read_text().count("\n") == 1
+
+
+@pytest.mark.slow
+async def test_a_hub_killed_while_bringing_up_goes_on(repo: Path) -> None:
+    async with whole_process(repo) as hub:
+        for number, delay in enumerate((0.0, 0.05, 0.15, 0.3)):
+            assert hub.client is not None
+            name = f"half-{number}"
+            await hub.client.create(name, "@once ran")
+            await anyio.sleep(delay)
+            await hub.end(signal.SIGKILL)
+            client = await hub.start()
+            task = await client.until_done(name)
+            assert task["state"] == "succeeded"
+            assert (hub.state / "agents" / name / "worktree" / "ran").read_text().count("\n") == 1
+            assert (await client.get(f"/api/agents/{name}/tasks"))["total_count"] == 1
+
+
+async def test_a_hub_killed_while_restarting_stopping_and_deleting_goes_on(repo: Path) -> None:
+    async with whole_process(repo) as hub:
+        assert hub.client is not None
+        for name in ("again", "halted", "doomed"):
+            await hub.client.create(name)
+            await hub.client.until_status(name, "idle")
+        (hub.state / "agents" / "doomed" / "worktree" / "unsaved").write_text("x")
+        async with anyio.create_task_group() as group:
+            group.start_soon(hub.client.post, "/api/agents/again/restart")
+            group.start_soon(hub.client.post, "/api/agents/halted/stop")
+        gone = await hub.client.http.delete("/api/agents/doomed", params={"wait": 0})
+        assert gone.status_code == 200
+        await hub.end(signal.SIGKILL)
+        client = await hub.start()
+        await client.until_status("again", "idle")
+        await client.until_status("halted", "stopped")
+        with anyio.fail_after(20):
+            while (await client.http.get("/api/agents/doomed")).status_code != 404:
+                await anyio.sleep(0.05)
+        (grave,) = (await client.get("/api/agents", status="deleted"))["agents"]
+        assert grave["name"] == "doomed"
+        assert git(repo, "for-each-ref", "refs/quarterdeck/rescue/") != ""
+        await hub.end()
+        assert proctree.working_in(hub.state / "agents" / "halted", "quarterdeck") == []
+
+
+async def test_a_hub_ends_in_good_order_and_agents_live(repo: Path) -> None:
+    configure(repo)
+    with state_folder() as state:
+        async with in_process(repo, state) as live:
+            await live.create("stays")
+            await live.until_status("stays", "idle")
+            pid = live.sidecar_pid("stays")
+        assert proctree.started_at(pid) is not None
+        async with in_process(repo, state) as live:
+            await live.until_status("stays", "idle")
+            assert live.sidecar_pid("stays") == pid
+            await live.http.delete("/api/agents/stays")
+        assert proctree.started_at(pid) is None

@@ -1,0 +1,1 @@
+"""Checks of how the repository is built: imports, files, locks, tests."""
