@@ -23,8 +23,9 @@ import msgspec
 from quarterdeck.errors import Unavailable
 from quarterdeck.fleet.metadata import gather
 from quarterdeck.metadata.model import iso
-from quarterdeck.metadata.server import MetadataServer, run_uvicorn
+from quarterdeck.metadata.server import MetadataServer
 from quarterdeck.metadata.service import MetadataService
+from quarterdeck.serving import run_uvicorn
 
 
 @dataclass

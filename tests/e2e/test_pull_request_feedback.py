@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from quarterdeck.config import ForgeTable, MetadataTable
-from quarterdeck.fleet.metadata import gather, parse_filter
+from quarterdeck.fleet.facts import parse_filter
+from quarterdeck.fleet.metadata import gather
 from quarterdeck.fleet.pull_requests import MEMORY_KEY, give_feedback, grouped
 from quarterdeck.metadata.collectors import forge_collector
 from quarterdeck.metadata.service import MetadataService

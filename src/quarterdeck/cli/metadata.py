@@ -1,31 +1,20 @@
 """`qd metadata`: an agent's facts on the command line, and the stand-alone server.
 
 `get`, `set`, `rm` and `watch` talk to the hub (`/api/agents/NAME/metadata...`, the mirror of the sidecar's
-API) through a client that the caller puts into the context: `obj.call(method, path, body, query)` gives the
-decoded answer, `obj.lines(path, query)` the lines of a stream. Nothing heavy is imported before it is needed.
+API). Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import click
 
-
-class Hub(Protocol):
-    """What these commands need of the connection to the hub. Errors are `QuarterdeckError`."""
-
-    def call(self, method: str, path: str, *, body: Any = None, query: dict[str, str] | None = None) -> Any:
-        """The decoded answer, None for 204."""
-        ...
-
-    def lines(self, path: str, *, query: dict[str, str] | None = None) -> Iterator[str]:
-        """The lines of a stream of server-sent events."""
-        ...
+from quarterdeck.cli import options
+from quarterdeck.cli.hubclient import HubClient
 
 
 def _path(agent: str, *rest: str) -> str:
@@ -78,22 +67,25 @@ def serve_command(
 @click.option("--source", help="Only facts of this source: stored, git, github, ...")
 @click.option("--prefix", help="Only keys that begin with this.")
 @click.option("--fresh", is_flag=True, help="Collect now instead of showing what is known.")
-@click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
-@click.pass_obj
+@options.as_json
 def get_command(
-    hub: Hub, agent: str, key: str | None, source: str | None, prefix: str | None, fresh: bool, as_json: bool
+    agent: str, key: str | None, source: str | None, prefix: str | None, fresh: bool, as_json: bool
 ) -> None:
     """Show an agent's facts, or one of them."""
+    hub = HubClient.find()
     if key is not None:
-        entry = hub.call("GET", _path(agent, key))
-        click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _shown(entry["value"]))
-        if entry.get("error") and not as_json:
+        entry = hub.get(_path(agent, key))
+        if as_json:
+            options.emit(entry)
+            return
+        click.echo(_shown(entry["value"]))
+        if entry.get("error"):
             click.echo(f"error: {entry['error']}", err=True)
         return
     given = {"source": source, "prefix": prefix, "fresh": "true" if fresh else None}
-    answer = hub.call("GET", _path(agent), query={name: value for name, value in given.items() if value is not None})
+    answer = hub.get(_path(agent), **given)
     if as_json:
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        options.emit(answer)
         return
     width = max((len(name) for name in answer["data"]), default=0)
     for name, entry in answer["data"].items():
@@ -105,8 +97,7 @@ def get_command(
 @click.argument("agent")
 @click.argument("pairs", nargs=-1, required=True, metavar="KEY=VALUE...")
 @click.option("--json", "as_json", is_flag=True, help="Values are JSON instead of text.")
-@click.pass_obj
-def set_command(hub: Hub, agent: str, pairs: tuple[str, ...], as_json: bool) -> None:
+def set_command(agent: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Store facts with an agent: all of them or none."""
     data: dict[str, Any] = {}
     for pair in pairs:
@@ -117,7 +108,7 @@ def set_command(hub: Hub, agent: str, pairs: tuple[str, ...], as_json: bool) -> 
             data[key] = json.loads(text) if as_json else text
         except json.JSONDecodeError as error:
             raise click.UsageError(f"{text!r} is not JSON: {error}") from None
-    done = hub.call("POST", _path(agent), body={"data": data})
+    done = HubClient.find().post(_path(agent), {"data": data})
     for key in done["created"]:
         click.echo(f"{key} stored")
     for key in done["updated"]:
@@ -127,21 +118,20 @@ def set_command(hub: Hub, agent: str, pairs: tuple[str, ...], as_json: bool) -> 
 @group.command("rm")
 @click.argument("agent")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@click.pass_obj
-def rm_command(hub: Hub, agent: str, keys: tuple[str, ...]) -> None:
+def rm_command(agent: str, keys: tuple[str, ...]) -> None:
     """Delete stored facts of an agent; one that is not there is no error."""
+    hub = HubClient.find()
     for key in keys:
-        hub.call("DELETE", _path(agent, key))
+        hub.delete(_path(agent, key))
 
 
 @group.command("watch")
 @click.argument("agent")
 @click.option("--since", type=int, help="Show what came after this revision (default: from now on).")
-@click.pass_obj
-def watch_command(hub: Hub, agent: str, since: int | None) -> None:
+def watch_command(agent: str, since: int | None) -> None:
     """Show an agent's facts as they change, until interrupted."""
     event = ""
-    for line in hub.lines(_path(agent, "watch"), query={} if since is None else {"since": str(since)}):
+    for line in HubClient.find().lines(_path(agent, "watch"), since=since):
         if line.startswith("event:"):
             event = line.removeprefix("event:").strip()
         elif line.startswith("data:") and (event == "change" or since is not None):

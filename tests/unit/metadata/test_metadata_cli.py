@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from quarterdeck.cli.hubclient import HubClient
 from quarterdeck.cli.metadata import group
 
 ENTRY = {"value": {"a": "é"}, "error": None, "stale": False, "source": "stored"}
@@ -21,17 +22,22 @@ class Hub:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def call(self, method: str, path: str, *, body: Any = None, query: dict[str, str] | None = None) -> Any:
-        self.calls.append((method, path, body, query))
-        if method == "POST":
-            return {"created": ["a"], "updated": ["b"], "revision": 7}
+    def get(self, path: str, **query: Any) -> Any:
+        self.calls.append(("GET", path, {k: v for k, v in query.items() if v is not None}))
         if path.endswith("/k"):
             return {"key": "k", **ENTRY}
         broken = {**ENTRY, "value": "main", "error": "no network"}
         return {"data": {"k": ENTRY, "branch": broken}, "meta": {}}
 
-    def lines(self, path: str, *, query: dict[str, str] | None = None) -> Iterator[str]:
-        self.calls.append(("WATCH", path, None, query))
+    def post(self, path: str, body: Any) -> Any:
+        self.calls.append(("POST", path, body))
+        return {"created": ["a"], "updated": ["b"], "revision": 7}
+
+    def delete(self, path: str) -> None:
+        self.calls.append(("DELETE", path))
+
+    def lines(self, path: str, **query: Any) -> Iterator[str]:
+        self.calls.append(("WATCH", path))
         yield "event: snapshot"
         yield 'data: {"revision": 1, "data": {"k": {"value": 1}}}'
         yield "event: change"
@@ -39,12 +45,14 @@ class Hub:
 
 
 @pytest.fixture
-def hub() -> Hub:
-    return Hub()
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    found = Hub()
+    monkeypatch.setattr(HubClient, "find", lambda: found)
+    return found
 
 
 def run(hub: Hub, *arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(group, arguments, obj=hub)
+    result = CliRunner().invoke(group, arguments)
     assert result.exit_code == code, result.output
     return result.output
 
@@ -53,7 +61,7 @@ def test_get(hub: Hub) -> None:
     assert run(hub, "get", "al/ice", "k") == '{"a": "é"}\n'
     assert hub.calls[-1][1] == "/api/agents/al%2Fice/metadata/k"
     assert run(hub, "get", "alice", "--fresh", "--source", "git") == 'k       {"a": "é"}\nbranch  main  (no network)\n'
-    assert hub.calls[-1] == ("GET", "/api/agents/alice/metadata", None, {"source": "git", "fresh": "true"})
+    assert hub.calls[-1] == ("GET", "/api/agents/alice/metadata", {"source": "git", "fresh": "true"})
 
 
 def test_set_and_rm(hub: Hub) -> None:
@@ -76,6 +84,6 @@ def test_watch(hub: Hub) -> None:
 
 def test_nothing_heavy_is_imported_at_the_start() -> None:
     script = (
-        "import sys, quarterdeck.cli.metadata; print([m for m in ('anyio','msgspec','starlette') if m in sys.modules])"
+        "import sys, quarterdeck.cli.metadata; print([m for m in ('anyio','starlette','httpx2') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
