@@ -5,6 +5,7 @@
 Needs `etcd` (Debian: etcd-server) and `wrk`; makes its load with authentication, validation and logging
 on. Figures differ from machine to machine: compare the columns of one run.
 """
+# ruff: noqa: E501 - tables of figures
 
 from __future__ import annotations
 
