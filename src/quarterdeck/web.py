@@ -13,6 +13,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -286,6 +287,8 @@ class Guard:
         self._token = token.encode() if token is not None else None
         self._hosts = {h.lower() for h in hosts}
         self._open = frozenset(open_paths)
+        # The same few Hosts come with every request, and reading an address costs as much as an answer.
+        self._is_ours = lru_cache(maxsize=64)(self._check_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer with the refusal."""
@@ -311,7 +314,7 @@ class Guard:
             return Unauthenticated("a bearer token is needed", hint="`qd token` prints it on the hub's machine")
         return None
 
-    def _is_ours(self, name: str) -> bool:
+    def _check_ours(self, name: str) -> bool:
         if name in self._hosts or name == "localhost":
             return True
         try:

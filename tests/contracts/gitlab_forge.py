@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 
-from quarterdeck.metadata.server import run_uvicorn
 from quarterdeck.scripted.forge import Forge, Pull, _json, _message
+from quarterdeck.serving import run_uvicorn
 
 _PATH = re.compile(r"/api/v4/projects/(.+?)/(merge_requests|pipelines)(?:/(\d+)(?:/(\w+))?)?\Z")
 

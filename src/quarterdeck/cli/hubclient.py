@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterator
 from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -63,6 +64,21 @@ class HubClient:
         """DELETE; the decoded answer. Raises as `get`."""
         return self._call("DELETE", path, query=query)
 
+    def lines(self, path: str, **query: Any) -> Iterator[str]:
+        """GET a stream; its lines as they come. Raises as `get`."""
+        connection = self.connect()
+        try:
+            connection.request("GET", self._target(path, query), headers=self._headers())
+            response = connection.getresponse()
+            if response.status >= 400:
+                _decoded(response.status, response.read())
+            for line in response:
+                yield line.decode().rstrip("\r\n")
+        except (OSError, http.client.HTTPException) as error:
+            raise self.unreachable(error) from error
+        finally:
+            connection.close()
+
     def connect(self, timeout_seconds: float | None = None) -> http.client.HTTPConnection:
         """A connection, not opened yet; without a time its reads wait as long as it takes."""
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
@@ -83,10 +99,9 @@ class HubClient:
         body: Any = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        target = self._parts.path.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
+        target = self._target(path, query or {})
         data = None if body is None else json.dumps(body).encode()
-        sent = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **(headers or {})}
+        sent = {**self._headers(), **(headers or {})}
         connection = self.connect(self._timeout)
         try:
             connection.request(method, target, data, sent)
@@ -97,6 +112,13 @@ class HubClient:
         finally:
             connection.close()
         return _decoded(response.status, content)
+
+    def _target(self, path: str, query: dict[str, Any]) -> str:
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._parts.path.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
 
 
 def path_of(name: str, *parts: str) -> str:

@@ -12,7 +12,8 @@ import anyio
 from quarterdeck.errors import NotFound, Unavailable
 from quarterdeck.events import PullRequestFeedback
 from quarterdeck.fleet.core import FleetCore
-from quarterdeck.fleet.metadata import Gathered, Starting, gather, parse_filter
+from quarterdeck.fleet.facts import Gathered, parse_filter
+from quarterdeck.fleet.metadata import Starting, gather
 from quarterdeck.fleet.model import AgentRecord, derive_status
 from quarterdeck.fleet.pull_requests import PullRequestView, give_feedback, grouped
 from quarterdeck.fleet.tasking import Tasking

@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 
 from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.fleet.collecting import Collecting
-from quarterdeck.fleet.metadata import Gathered
+from quarterdeck.fleet.facts import Gathered
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, LinkView, detail, summarize
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes

@@ -12,7 +12,7 @@ from quarterdeck.config import Budget, Permissions
 from quarterdeck.sidecar.model import Activity, Attention, Report, SidecarFacts, Status, Task, UsageTotals
 
 if TYPE_CHECKING:
-    from quarterdeck.fleet.metadata import Gathered
+    from quarterdeck.fleet.facts import Gathered
 
 RECORD_SCHEMA = 1
 Restart = Literal["never", "always"]

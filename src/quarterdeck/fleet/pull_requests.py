@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import anyio
 
 from quarterdeck.errors import QuarterdeckError
-from quarterdeck.fleet.metadata import Gathered
+from quarterdeck.fleet.facts import Gathered
 
 log = logging.getLogger(__name__)
 MEMORY_KEY = "pull_request_feedback"

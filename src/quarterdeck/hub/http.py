@@ -15,9 +15,9 @@ from quarterdeck.config import Budget, Permissions
 from quarterdeck.errors import Conflict, InternalError, NotFound, TooLarge, Unavailable
 from quarterdeck.events import Event
 from quarterdeck.fleet.collecting import PullRequests
+from quarterdeck.fleet.facts import Gathered
 from quarterdeck.fleet.git.leftover_plan import Leftover
 from quarterdeck.fleet.looking import MAX_WAIT_SECONDS, LogHistory, TaskHistory
-from quarterdeck.fleet.metadata import Gathered
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, Restart
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes

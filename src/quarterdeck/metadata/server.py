@@ -24,6 +24,7 @@ from quarterdeck import config, web
 from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService
+from quarterdeck.serving import Running, run_uvicorn
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -188,50 +189,6 @@ async def serve(
         raise _only(problems) from None
     finally:
         bound.close()
-
-
-class Running:
-    """A server that runs in a task: `stop` lets answers end and returns when it is down."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self.ended = anyio.Event()
-
-    async def stop(self) -> None:
-        """Take no more calls, let those under way end, at most some seconds."""
-        self._server.should_exit = True
-        await self.ended.wait()
-
-
-async def run_uvicorn(
-    app: ASGIApp, bound: socket.socket, *, task_status: anyio.abc.TaskStatus[Any] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve an app on a bound socket until cancelled or `should_exit` is set; reports the server when ready."""
-    import uvicorn
-
-    settings = uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-        backlog=1024,
-    )
-    server = uvicorn.Server(settings)
-    settings.load()
-    server.lifespan = settings.lifespan_class(settings)
-    await server.startup(sockets=[bound])
-    running = Running(server)
-    task_status.started(running)
-    try:
-        await server.main_loop()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await server.shutdown(sockets=[bound])
-            running.ended.set()
 
 
 async def _until_stopped() -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from quarterdeck.metadata.journal import Journal, Loaded, Record, Snapshot, Stor
 from quarterdeck.metadata.model import MAX_TOTAL_BYTES
 
 log = logging.getLogger(__name__)
+ASIDE_SECONDS = 0.002
+QUICK_DISK_SECONDS = 0.004
 FOLD_BYTES = 4 * 1024 * 1024
 
 
@@ -80,6 +83,8 @@ class Store:
         self._queue: list[_Wish] = []
         self._wake = asyncio.Event()
         self._closing = False
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="metadata-flush")
+        self._disk_seconds = 0.0  # a moving average of what a flush takes
         self.entries: dict[str, StoredEntry] = loaded.entries
         self.problems = loaded.problems
         self._needs_fold = loaded.needs_fold
@@ -167,9 +172,9 @@ class Store:
             except QuarterdeckError as error:
                 log.warning("the journal stays as it is: %s", error.message)
         self._journal.close()
+        self._flusher.shutdown(wait=False)
 
     async def _flush_forever(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -179,8 +184,7 @@ class Store:
                 self._deferred = []
                 try:
                     if batch.lines:
-                        # The loop's own executor: half the cost of anyio's, on the path of every write.
-                        await loop.run_in_executor(None, self._journal.append, b"".join(batch.lines))
+                        await self._written(b"".join(batch.lines))
                 except QuarterdeckError as error:
                     self.refused = error.message
                     _fail(batch, error)
@@ -195,6 +199,26 @@ class Store:
                     await self._fold()
             if self._closing:
                 return
+
+    async def _written(self, data: bytes) -> None:
+        done = self._flusher.submit(self._timed_append, data)
+        # A thread that comes back from its system call wants the interpreter, and a loop that is busy with
+        # reads takes it again before the thread has woken up; the answer then waits for rounds of reads. So
+        # the loop stands aside while a quick disk works, never longer than reads can bear, and not at all
+        # once the disk has shown itself to be slow.
+        if self._disk_seconds < QUICK_DISK_SECONDS:
+            until = time.perf_counter() + ASIDE_SECONDS
+            while not done.done() and time.perf_counter() < until:
+                time.sleep(0.00001)  # noqa: ASYNC251 - this is the point of it
+        if done.done():
+            done.result()
+        else:
+            await asyncio.wrap_future(done)
+
+    def _timed_append(self, data: bytes) -> None:
+        began = time.perf_counter()
+        self._journal.append(data)
+        self._disk_seconds += 0.1 * (time.perf_counter() - began - self._disk_seconds)
 
     async def _fold(self) -> None:
         try:

@@ -231,7 +231,7 @@ def _message(text: str) -> bytes:
 @asynccontextmanager
 async def scripted_forge(*, token: str | None = None, page_size: int = 100, port: int = 0) -> AsyncIterator[Forge]:
     """A forge that listens on loopback until the block ends."""
-    from quarterdeck.metadata.server import run_uvicorn
+    from quarterdeck.serving import run_uvicorn
 
     forge = Forge(token=token, page_size=page_size)
     with socket.socket() as bound:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput, NotFound, Unavailable
-from quarterdeck.fleet.metadata import Gathered, Starting, gather, parse_filter
+from quarterdeck.fleet.facts import Gathered, parse_filter
+from quarterdeck.fleet.metadata import Starting, gather
 from quarterdeck.fleet.pull_requests import MEMORY_KEY, decide, give_feedback, grouped
 from quarterdeck.metadata.model import iso
 

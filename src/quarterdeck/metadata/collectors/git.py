@@ -19,7 +19,7 @@ from quarterdeck.metadata.collectors import gitfiles, status
 from quarterdeck.metadata.collectors.gitfiles import Repository
 from quarterdeck.metadata.collectors.gitremotes import ENVIRONMENT, PLAIN, Remotes
 from quarterdeck.metadata.model import Schema, clean_text
-from quarterdeck.process import CommandFailed, Completed, run
+from quarterdeck.process import CommandFailed, Completed, run_quick
 
 KEYS: dict[str, Schema] = {
     "git_state": Schema(
@@ -179,7 +179,7 @@ class GitCollector:
             for ref in (f"refs/heads/{name}", f"refs/remotes/{name}", f"refs/remotes/origin/{name}"):
                 sha = gitfiles.resolve(repository, ref)
                 if sha is not None:
-                    return name.removeprefix("origin/") if ref.endswith(f"origin/{name}") else name, sha
+                    return name.removeprefix("origin/"), sha
         return (self._base, None) if self._base else (None, None)
 
 
@@ -213,7 +213,7 @@ async def _git(repository: Repository, command: list[str]) -> Completed:
     folder = repository.top or repository.git
     if not folder.is_dir():
         raise Unavailable(f"the workspace {folder} is gone")
-    return await run(command, cwd=folder, env=ENVIRONMENT, timeout_seconds=DEADLINE_SECONDS * 2, check=False)
+    return await run_quick(command, cwd=folder, env=ENVIRONMENT, timeout_seconds=DEADLINE_SECONDS)
 
 
 def _words(done: Completed) -> str:

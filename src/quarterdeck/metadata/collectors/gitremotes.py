@@ -8,7 +8,7 @@ from typing import Any
 from quarterdeck.metadata.collectors.gitfiles import Repository
 from quarterdeck.metadata.collectors.remotes import without_credentials
 from quarterdeck.metadata.model import clean_text
-from quarterdeck.process import Completed, run
+from quarterdeck.process import CommandFailed, run_quick
 
 PLAIN = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "log.showSignature=false")
 ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0"}
@@ -45,8 +45,9 @@ class Remotes:
         except OSError:
             stamp = None
         if stamp is None or stamp != self._stamp:
-            done: Completed = await run(
-                command(), cwd=repository.top or repository.git, env=ENVIRONMENT, timeout_seconds=timeout_seconds
-            )
+            folder = repository.top or repository.git
+            done = await run_quick(command(), cwd=folder, env=ENVIRONMENT, timeout_seconds=timeout_seconds)
+            if done.returncode != 0:
+                raise CommandFailed(f"git does not tell the remotes: {done.err[:300]}", completed=done)
             self._known, self._stamp = parse(done.out), stamp
         return self._known

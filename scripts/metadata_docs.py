@@ -1,0 +1,232 @@
+"""Writes docs/metadata.md: each call with curl, and the answer of a run made here and now.
+
+    python scripts/metadata_docs.py
+
+Starts a sample repository, a scripted forge with one pull request, and `qd metadata serve`.
+"""
+# ruff: noqa: E501 - the page is prose
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+
+from quarterdeck.scripted.forge import scripted_forge
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "metadata.md"
+TOKEN = "this-is-the-token"
+SHOWN = "http://127.0.0.1:7411"
+LONGEST = 1400
+
+INTRODUCTION = """# Metadata
+
+Every agent has its own metadata server: what is true of its workspace, **stored** by somebody or **collected** by a
+collector. It comes with every sidecar, and runs alone for workspaces that are started by others:
+
+```
+qd metadata serve --workspace DIR --port 7411 --token-file FILE
+```
+
+Loopback only, unless `--host` says otherwise, and then only with a token. Stored facts lie in one JSON file that
+anybody can read (`metadata.json`, mode 0600) and a journal beside it; a write is on the disk when it is answered.
+`GET /openapi.json` is the document of the API, `/mcp` serves the MCP tools `get_metadata`, `set_metadata`,
+`delete_metadata` and `report_task`. Through the hub the same calls are under `/api/agents/NAME/metadata`, and on the
+command line `qd metadata get|set|rm|watch`.
+
+Everything below was copied from a run by `scripts/metadata_docs.py`; long answers are cut.
+"""
+
+REFERENCE = """
+## Rules and limits
+
+| | |
+|---|---|
+| key | at most 256 characters, `[A-Za-z0-9][A-Za-z0-9._/-]*`; `watch` is taken |
+| value | any JSON of at most 4,096 bytes (a string is measured by itself, anything else in its compact form) |
+| all together | 1,000,000 bytes per agent |
+| refused | control characters except tab and newline, ANSI escapes, NUL, half surrogates, duplicate JSON keys, NaN |
+| statuses | 400 not JSON, 404 unknown, 409 collected, 412 precondition, 413 too large, 422 against a rule, 503 not ready, 507 disk |
+
+`ETag` is the revision of an entry's last change. `If-Match` makes a write conditional, `If-None-Match: *` makes it
+create only; without them the last write wins. A revision never means two things: each start of a server counts in a
+block of its own.
+
+## Collectors
+
+| source | keys | asked again |
+|---|---|---|
+| `git` | `git_state`, `git_branch`, `git_head`, `git_dirty`, `git_ahead`, ... | when files change; branch and commit at every read |
+| `github`, `gitlab` | `pull_request_number`, `..._state`, `..._check_status`, `..._review_decision`, `..._failing_checks`, ..., and `fleet_mcp_pull_request_url`, `_status`, `_check_status` | when the branch or commit changes, and every 30 s |
+| `task` | `task_id`, `task_title`, `task_state`, `task_progress`, ... | when the agent says something; a `task_file` every 2 s |
+| `command` | the fields of `[metadata.fields.NAME]` | every `interval` |
+| `taskfile` | tasks of `Taskfile.yml` with a `meta` key (`desc`, `include_in_list`, `timeout`, `interval`) | every `interval` |
+
+A collector that fails leaves its last values with their age, `"stale": true` and the `error`; the others are not
+touched by it, and the answer is 200. Collectors never change the workspace. Answers of a forge are shared by all agents
+of a machine, asked for with conditional requests, and a tenth of the quota is left alone. The token of a forge goes to
+`github.com`, `gitlab.com` and the `hosts` in the configuration, and nowhere else. Changes of `quarterdeck.toml` and
+`Taskfile.yml` take effect without a restart.
+
+Your own collector is a callable `workspace -> Collector` in the entry-point group `quarterdeck.metadata.collectors`;
+the contract is in `src/quarterdeck/metadata/collector.py`.
+
+## The fleet
+
+`list_agents(metadata_filter="pull_request_number=123")` finds agents by their facts. Conditions are joined by commas:
+`KEY=VALUE` (`*` stands for anything), `KEY!=VALUE`, `KEY>NUMBER` (also `>=`, `<`, `<=`), `KEY` (set, and neither null
+nor false), `!KEY`.
+
+`list_pull_requests` (`qd prs`) shows the fleet by request. With `[pull_requests] feedback = true` a failing check or a
+request for changes becomes a task for the agent: once per head commit and event, at most `attempts` times without
+success, never for a closed request. What was told is remembered in the agent's own metadata under
+`pull_request_feedback`.
+"""
+
+
+class Page:
+    """The page as it grows."""
+
+    def __init__(self, real: str, folder: Path) -> None:
+        self._real = real
+        self._folder = folder
+        self.text = INTRODUCTION
+
+    def section(self, title: str, words: str = "") -> None:
+        """A heading and what is to be said."""
+        self.text += f"\n## {title}\n\n{words}\n" if words else f"\n## {title}\n"
+
+    def curl(self, *arguments: str, pretty: bool = True) -> None:
+        """One call as one would type it, and what came back."""
+        shown = " ".join(shlex.quote(a) if not a.startswith("$") else a for a in arguments)
+        command = ["curl", "-s", "-H", f"Authorization: Bearer {TOKEN}", *arguments[:-1], self._real + arguments[-1]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        answer = done.stdout.replace(self._real, SHOWN).replace(str(self._folder), "DIR").strip()
+        if pretty:
+            with contextlib.suppress(ValueError):
+                answer = json.dumps(json.loads(answer), indent=2, ensure_ascii=False)
+        if len(answer) > LONGEST:
+            answer = answer[:LONGEST].rpartition("\n")[0] + "\n..."
+        head, _, path = shown.rpartition(" ")
+        call = f"curl {head} $URL{path}" if head else f"curl $URL{path}"
+        self.text += f"\n```\n$ {call}\n{answer}\n```\n"
+
+
+def write(page: Page, workspace: Path) -> None:
+    """All sections, in the order in which they make sense."""
+    page.text += f'\nIn the calls, `URL={SHOWN}` and `~/.curlrc` holds `header = "Authorization: Bearer ..."`.\n'
+    page.section("Read")
+    page.curl("/metadata?keys=git_branch,git_dirty,pull_request_number")
+    page.curl("/metadata?prefix=pull_request_check")
+    page.text += "\nFresh, which means collected now:\n"
+    page.curl("/metadata?source=git&keys=git_subject,git_ahead&fresh=true")
+    page.curl("/metadata?source=stored", pretty=False)
+    page.section("Write and delete")
+    put = ("-X", "PUT", "-d", '{"value": "waiting for review", "description": "what I do", "include_in_list": true}')
+    page.curl("-w", "%{http_code}\n", *put, "/metadata/mood")
+    page.curl("-i", "/metadata/mood", pretty=False)
+    page.curl("-X", "POST", "-d", '{"data": {"port": 8080, "urls/docs": ["http://localhost:8080"]}}', "/metadata")
+    page.curl("-w", "%{http_code}", "-X", "DELETE", "/metadata/port", pretty=False)
+    page.curl("-X", "PUT", "-H", 'If-Match: "1"', "-d", '{"value": "lost race"}', "/metadata/mood")
+    page.curl("-X", "PUT", "-d", '{"value": "other"}', "/metadata/git_branch")
+    page.curl("-X", "PUT", "-d", '{"value": "' + "x" * 5000 + '"}', "/metadata/big")
+    page.text = page.text.replace("x" * 5000, "xxx... (5,000 of them)")
+    page.curl("/metadata/nothing")
+    page.section(
+        "Watch",
+        "Server-sent events: the whole picture first, then each change. `?since=REVISION` or `Last-Event-ID` resumes.",
+    )
+    revision = page_revision(page)
+    page_write(page, workspace)
+    page.curl("-N", "--max-time", "1", f"/metadata/watch?since={revision}", pretty=False)
+    page.section("Health and figures")
+    page.curl("/health/live", pretty=False)
+    page.curl("/health")
+    page.curl("/metrics", pretty=False)
+
+
+def page_revision(page: Page) -> int:
+    """The revision now."""
+    done = subprocess.run(
+        ["curl", "-s", "-H", f"Authorization: Bearer {TOKEN}", page._real + "/metadata?keys=x"],
+        capture_output=True,
+        check=True,
+    )
+    revision: int = json.loads(done.stdout)["meta"]["revision"]
+    return revision
+
+
+def page_write(page: Page, workspace: Path) -> None:
+    """A change on disk, for the watch to show."""
+    (workspace / "notes.txt").write_text("new\n")
+    time.sleep(0.5)
+
+
+async def main() -> None:
+    """The run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with scripted_forge() as forge:
+            workspace = folder / "shop"
+            await run_sync(prepare, folder, workspace, forge.remote("acme/shop"))
+            head = subprocess.run(
+                ["git", "rev-parse", "HEAD"], cwd=workspace, capture_output=True, text=True, check=True
+            )
+            sha = head.stdout.strip()
+            forge.open_pull("acme/shop", "qd/alice", sha=sha, title="Count faster")
+            forge.check("acme/shop", sha, "unit tests", "failure")
+            (workspace / "quarterdeck.toml").write_text(
+                f'[metadata.github]\nhosts = ["{forge.url.partition("://")[2]}"]\napi = "{forge.url}"\n'
+                'token_file = "../forge-token"\n'.replace("..", str(folder))
+            )
+            await run_sync(run, folder, workspace)
+
+
+def prepare(folder: Path, workspace: Path, remote: str) -> None:
+    """The sample repository on the branch of an agent."""
+    workspace.mkdir()
+    (workspace / "count.py").write_text("print(1)\n")
+    (workspace / ".gitignore").write_text("quarterdeck.toml\n")
+    (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
+    (folder / "forge-token").write_text("the-token-of-the-forge")
+    who = ["-c", "user.name=Alice", "-c", "user.email=alice@example.invalid"]
+    for arguments in (
+        ["init", "-q", "-b", "main"], ["add", "-A"], [*who, "commit", "-q", "-m", "First"],
+        ["checkout", "-q", "-b", "qd/alice"], [*who, "commit", "-q", "--allow-empty", "-m", "Count faster"],
+        ["remote", "add", "origin", remote],
+    ):  # fmt: skip
+        subprocess.run(["git", *arguments], cwd=workspace, check=True)
+
+
+def run(folder: Path, workspace: Path) -> None:
+    """Start the server, make the calls, write the page."""
+    code = "import sys; from quarterdeck.cli.metadata import group; group(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "serve", "--workspace", str(workspace), "--port", "0", "--agent", "alice",
+               "--token-file", str(folder / "token")]  # fmt: skip
+    environment = {**os.environ, "QD_STATE_DIR": str(folder / "state"), "QD_LOG_LEVEL": "warning"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().removesuffix("/metadata")
+        try:
+            time.sleep(2)
+            page = Page(url, folder)
+            write(page, workspace)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+    PAGE.write_text(page.text + REFERENCE)
+
+
+if __name__ == "__main__":
+    anyio.run(main)
