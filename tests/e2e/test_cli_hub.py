@@ -17,6 +17,7 @@ from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 
 from e2e.conftest import make_repo
+from quarterdeck import proctree
 from quarterdeck.hub import place
 from support.cli import QD, Qd, on_state
 from support.hub import configure
@@ -80,7 +81,7 @@ def test_interrupted_it_ends_and_its_agents_work_on(qd: Qd) -> None:
         log = up.process.stderr.read().decode()
         assert "AgentCreated agent=ada" in log
         assert "the agents work on" in log
-    os.kill(pid, 0)
+    assert proctree.started_at(pid) is not None
     assert "no hub runs" in qd("agents", "list", code=5).err
     qd("up", "--detach", "--port", "0")
     assert qd.agent("ada")["sidecar_pid"] == pid
@@ -88,8 +89,7 @@ def test_interrupted_it_ends_and_its_agents_work_on(qd: Qd) -> None:
     assert task["incarnation"] == 1
     ended = qd("down", "--agents", "--json").json
     assert ended["stopped_agents"] == ["ada"]
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert proctree.started_at(pid) is None, "the process beside it is gone"
 
 
 def test_the_second_hub_says_who_holds_the_state_folder(qd: Qd, tmp_path: Path) -> None:
