@@ -31,6 +31,8 @@ def check(out: str) -> None:
     for name, tests in (("ada", 2), ("grace", 3), ("linus", 1)):
         assert f"{name}  branch qd/{name}  {tests} tests pass" in out
     assert out.count("    commit    ") == 4
+    assert re.search(r"demo/shop#2 +open +failing: lint +none +grace", out), "a failing check is a fact of the fleet"
+    assert re.search(r"task for grace, by itself: Checks fail on your pull request .* succeeded", out)
     assert "NOT SO" not in out
     assert "All of it is true" in out
 
