@@ -57,6 +57,7 @@ inspector: dev-venv
 	@bash scripts/inspector.sh
 
 docs: dev-venv
+	@$(PY) scripts/reference.py
 	@$(PY) -m benchmarks.report
 
 picture: run-venv
