@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,17 @@ from support.hub import left_over
 
 
 @pytest.fixture
-def qd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Qd:
-    """`qd` outside of any repository; the demo's folders are below a temporary one."""
-    monkeypatch.setenv("TMPDIR", "/tmp")
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the demo makes its folder: one of this test's own, with a short path for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="qd-t-", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def qd(tmp_path: Path, stage: Path) -> Qd:
+    """`qd` outside of any repository."""
     return Qd(tmp_path, tmp_path / "state")
-
-
-def folders() -> set[Path]:
-    """The folders of demos that are there."""
-    return set(Path("/tmp").glob("qd-demo-*"))
 
 
 def check(out: str) -> None:
@@ -37,13 +41,12 @@ def check(out: str) -> None:
     assert "All of it is true" in out
 
 
-def test_three_agents_work_and_nothing_is_left(qd: Qd) -> None:
-    before = folders()
+def test_three_agents_work_and_nothing_is_left(qd: Qd, stage: Path) -> None:
     said = qd("demo")
     check(said.out)
     assert re.search(r"ada +busy +", said.out), "progress is shown while they work"
-    assert folders() <= before
-    assert left_over(Path("/tmp/qd-demo-")) == []
+    assert list(stage.iterdir()) == []
+    assert left_over(stage) == []
     assert not qd.state.exists(), "it has a state folder of its own"
 
 
@@ -63,12 +66,11 @@ def test_kept_it_can_be_used_as_it_says_and_ended(qd: Qd) -> None:
 
 
 @pytest.mark.real_agent
-def test_the_real_claude_code_does_the_same_work(qd: Qd) -> None:
+def test_the_real_claude_code_does_the_same_work(qd: Qd, stage: Path) -> None:
     try:
         locate(BUILT_IN["claude-code"])
     except Unavailable as error:
         absent("claude", error.hint)
-    before = folders()
     said = qd("demo", "--provider", "claude-code")
     check(said.out)
-    assert folders() <= before
+    assert list(stage.iterdir()) == []

@@ -70,10 +70,14 @@ def set_up(provider: str) -> Stage:
     forge = DemoForge()
     try:
         text = CONFIG.format(provider=provider)
+        (folder / "tmp").mkdir()
+        # Whatever an agent's program leaves behind goes with the folder.
+        variables = {"TMPDIR": str(folder / "tmp")}
         if provider == "claude-code":
             model, url = _start_model(folder)
             (folder / "home").mkdir()
-            text += _environment(folder / "home", url)
+            variables |= _claude_variables(folder / "home", url)
+        text += _environment(variables)
         (folder / "shop").mkdir()
         text += forge.configuration(folder / "forge-token")
         make_sample(folder / "shop", text, remote=forge.remote)
@@ -86,15 +90,19 @@ def set_up(provider: str) -> Stage:
         raise
 
 
-def _environment(home: Path, url: str) -> str:
-    """The project's env table that turns Claude Code to the scripted model, with a home of its own."""
-    values = {
+def _claude_variables(home: Path, url: str) -> dict[str, str]:
+    """What turns Claude Code to the scripted model, with a home of its own."""
+    return {
         "HOME": str(home),
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": "none",
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
+
+
+def _environment(values: dict[str, str]) -> str:
+    """The project's env table."""
     return "\n[projects.shop.env]\n" + "".join(f'{name} = "{value}"\n' for name, value in values.items())
 
 
