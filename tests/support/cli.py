@@ -20,7 +20,7 @@ from quarterdeck.hub import place
 from support.hub import CONFIG, assert_nothing_left, configure, end_agents, state_folder
 
 QD = [sys.executable, "-m", "quarterdeck"]
-SECONDS = 60
+SECONDS = 100
 
 
 @dataclass(frozen=True)

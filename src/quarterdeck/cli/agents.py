@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -240,7 +241,8 @@ def log(name: str, last: int, page: int, follows: bool, as_json: bool) -> None:
     """What was said and done, oldest first (with --json as the API: newest first)."""
     hub = HubClient.find()
     if follows:
-        _follow_log(hub, name, last, as_json)
+        with suppress(KeyboardInterrupt):
+            _follow_log(hub, name, last, as_json)
         return
     found = hub.get(path_of(name, "log"), page=page, page_size=last)
     if as_json:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import click
 
@@ -25,12 +26,13 @@ _Deleted = Callable[[str], None]
 
 def watch_agents(hub: HubClient, names: list[str] | None, *, as_json: bool) -> None:
     """Follow until interrupted, or until every named agent is deleted. Raises what the hub answers."""
-    if as_json:
-        _as_lines(hub, names, lambda agent, asked: emit_line(agent), lambda name: emit_line({"deleted": name}))
-    elif sys.stdout.isatty():
-        _as_table(hub, names)
-    else:
-        _as_lines(hub, names, _line, lambda name: click.echo(f"{time.strftime('%H:%M:%S')} {name} deleted"))
+    with suppress(KeyboardInterrupt):
+        if as_json:
+            _as_lines(hub, names, lambda agent, asked: emit_line(agent), lambda name: emit_line({"deleted": name}))
+        elif sys.stdout.isatty():
+            _as_table(hub, names)
+        else:
+            _as_lines(hub, names, _line, lambda name: click.echo(f"{time.strftime('%H:%M:%S')} {name} deleted"))
 
 
 def _line(agent: Json, asked: list[Json]) -> None:

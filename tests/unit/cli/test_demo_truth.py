@@ -21,7 +21,7 @@ def sample(tmp_path: Path) -> tuple[Path, str, dict[str, Any]]:
     """The sample with a branch on which linus did his work, its base, and what a hub would tell of him."""
     repo, workspace = tmp_path / "shop", tmp_path / "linus"
     repo.mkdir()
-    make_sample(repo, CONFIG.format(provider="scripted"))
+    make_sample(repo, CONFIG.format(provider="scripted"), remote="http://127.0.0.1:9/demo/shop")
     base = git(repo, "rev-parse", "main")
     git(repo, "worktree", "add", "-q", "-b", "qd/linus", str(workspace))
     for step in parse(LINUS.task):
