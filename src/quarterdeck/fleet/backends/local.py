@@ -76,6 +76,18 @@ class LocalBackend:
         if pid is None:
             command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
             pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
+        born = proctree.started_at(pid)
+        try:
+            return await self._first_word(record, pid)
+        except anyio.get_cancelled_exc_class():
+            # Called off. So young a process may not be in its folder yet, where `stop` looks for it.
+            if born is not None and proctree.is_alive(pid, born):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
+
+    async def _first_word(self, record: AgentRecord, pid: int) -> Address:
+        """Wait until a sidecar says where it listens. Raises `Unavailable`."""
         deadline = time.monotonic() + _START_SECONDS
         ended: int | None = None
         while time.monotonic() < deadline:
