@@ -32,6 +32,7 @@ from quarterdeck.hub.service import Hub
 
 log = logging.getLogger(__name__)
 MAX_EVENT_FILE_BYTES = 20_000_000
+_OPEN_FILES = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,4 +212,5 @@ async def _serve_http(server: uvicorn.Server, listener: socket.socket) -> None:
 def run(given: HubSettings, ready: Callable[[str, str], None] = lambda url, token: None) -> None:
     """`serve` as a whole process, on uvloop."""
     os.environ.setdefault("FASTMCP_CHECK_FOR_UPDATES", "off")
+    proctree.allow_open_files(_OPEN_FILES)
     anyio.run(serve, given, ready, backend_options={"use_uvloop": True})
