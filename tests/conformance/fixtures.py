@@ -119,7 +119,7 @@ def _add_tools(server: FastMCP[Any]) -> None:
         return "Reconnection test completed successfully"
 
     def json_schema_2020_12_tool(name: str = "", address: dict[str, str] | None = None) -> str:
-        """Tool with JSON Schema 2020-12 features"""  # noqa: D400
+        """Tool with JSON Schema 2020-12 features"""
         return f"{name} {address}"
 
     street = {"type": "object", "properties": {"street": {"type": "string"}, "city": {"type": "string"}}}
@@ -168,7 +168,7 @@ def _add_prompts(server: FastMCP[Any]) -> None:
         return f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
 
     @server.prompt
-    def test_prompt_with_embedded_resource(resourceUri: str) -> list[Message]:  # noqa: N803 (the runner's name)
+    def test_prompt_with_embedded_resource(resourceUri: str) -> list[Message]:
         """A prompt with a resource."""
         resource = _text_resource(resourceUri, "text/plain", "Embedded resource content for testing.")
         return [Message(resource), Message("Please process the embedded resource above.")]

@@ -197,9 +197,11 @@ async def test_a_death_of_the_sidecar(shared: LiveHub) -> None:
     with anyio.fail_after(5):
         while proctree.marked(identity):
             await anyio.sleep(0.05)
-    # What was said and done before can be read while nobody runs.
-    told = (await shared.get("/api/agents/orphaned/tasks"))["tasks"]
-    assert next(t for t in told if t["id"] == first["id"])["state"] == "succeeded"
+    # What was said and done before can be read while nobody runs, and what became of the rest.
+    told = {t["id"]: t["state"] for t in (await shared.get("/api/agents/orphaned/tasks"))["tasks"]}
+    assert told == {first["id"]: "succeeded", task["id"]: "lost"}
+    line = await shared.until("orphaned", lambda line: line["task"]["state"] == "lost")
+    assert line["task"]["id"] == task["id"]
     await shared.post("/api/agents/orphaned/tasks", {"description": "@say x"}, expect=503)
     answer = await shared.post("/api/agents/orphaned/restart")
     assert answer["status"] == "starting"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from quarterdeck.cli import words
+from quarterdeck.cli import words, work
 from quarterdeck.cli.completion import agent_names
-from quarterdeck.cli.hubclient import HubClient
-from quarterdeck.cli.options import agent, as_json, emit, emit_line, text_from
+from quarterdeck.cli.hubclient import HubClient, path_of
+from quarterdeck.cli.options import agent, as_json, emit, emit_line, text_from, told
 from quarterdeck.cli.words import Json
-from quarterdeck.errors import Conflict, NotFound
+from quarterdeck.errors import Conflict
 
 STATUSES = (
     "pending", "starting", "busy", "idle", "stopping", "stopped", "failed", "canceling", "canceled", "deleting",
@@ -24,11 +23,6 @@ STATUSES = (
 @click.group()
 def agents() -> None:
     """Create agents, give them tasks, see what they do, and bring their work home."""
-
-
-def path_of(name: str, *parts: str) -> str:
-    """The hub's path of an agent; whatever the name holds stays one piece of it."""
-    return "/".join(["/api/agents", quote(name, safe=""), *parts])
 
 
 def _task_exit(task: Json) -> int:
@@ -69,13 +63,13 @@ def create(
         body["budget"] = {"usd": budget_usd, "tokens": budget_tokens}
     made = hub.post("/api/agents", body)
     if not wait:
-        _told(made, as_json, f"agent {made['name']} is coming up: qd agents watch {made['name']}")
+        told(made, as_json, f"agent {made['name']} is coming up: qd agents watch {made['name']}")
         return 0
     if task is None:
         from quarterdeck.cli.follow import wait_until_up
 
         line = wait_until_up(hub, made["name"], lambda agent: None)
-        _told(line, as_json, f"agent {made['name']} is {line['status']}, on branch {line['branch']}")
+        told(line, as_json, f"agent {made['name']} is {line['status']}, on branch {line['branch']}")
         return 0
     return _wait(hub, made["name"], None, as_json)
 
@@ -143,7 +137,7 @@ def task(name: str, text: str | None, file: str | None, queue: bool, key: str | 
     if wait:
         return _wait(hub, name, made["id"], as_json)
     where = f", number {made['position']} in the queue" if made["state"] == "queued" and made["position"] else ""
-    _told(made, as_json, f"task {made['id']} of {name} is {made['state']}{where}: qd agents log {name} --follow")
+    told(made, as_json, f"task {made['id']} of {name} is {made['state']}{where}: qd agents log {name} --follow")
     return 0
 
 
@@ -151,22 +145,33 @@ def _wait(hub: HubClient, name: str, task_id: str | None, as_json: bool) -> int:
     """Wait for a task's end, telling people meanwhile what the agent asks; the exit code."""
     from quarterdeck.cli import follow
 
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def changed(line: Json) -> None:
         if not line["needs_attention"]:
             return
         items = follow.attention(hub, name)
         for item in items:
-            if item["id"] not in told:
-                told.add(item["id"])
+            if item["id"] not in shown:
+                shown.add(item["id"])
                 commands = words.answer_commands(name, item, alone=len(items) == 1)
                 click.echo(f"{name} asks: {item['title']}\n  " + "\n  ".join(commands), err=True)
 
     ended = follow.wait_for_task(hub, name, task_id, changed)
-    detail = f": {ended['detail']}" if ended["detail"] else ""
-    _told(ended, as_json, f"task {ended['id']} of {name} {_PAST.get(ended['state'], ended['state'])}{detail}")
+    if as_json:
+        emit(ended)
+        return _task_exit(ended)
+    detail = ended["detail"] or _last_words(hub, name, ended["id"])
+    state = _PAST.get(ended["state"], ended["state"])
+    click.echo(f"task {ended['id']} of {name} {state}" + (f": {detail.strip()}" if detail else ""))
     return _task_exit(ended)
+
+
+def _last_words(hub: HubClient, name: str, task_id: str) -> str:
+    """What the agent said last in a task."""
+    entries = hub.get(path_of(name, "log"), page_size=20)["entries"]
+    said = (entry["text"] for entry in entries if entry["task_id"] == task_id and entry["kind"] == "text")
+    return str(next(said, ""))
 
 
 _PAST = {"succeeded": "succeeded", "failed": "failed", "canceled": "was canceled", "lost": "was lost"}
@@ -179,11 +184,11 @@ _PAST = {"succeeded": "succeeded", "failed": "failed", "canceled": "was canceled
 def cancel(name: str, task_id: str | None, as_json: bool) -> None:
     """Cancel a task: in the agent's protocol first, by force when that is not obeyed."""
     answer = HubClient.find().post(path_of(name, "cancel"), {"task_id": task_id})
-    told = f"agent {name} was called off while it came up"
+    text = f"agent {name} was called off while it came up"
     if answer["task"] is not None:
         state = answer["task"]["state"]
-        told = f"task {answer['task']['id']} of {name} is {'canceled' if state == 'canceled' else 'being canceled'}"
-    _told(answer, as_json, told)
+        text = f"task {answer['task']['id']} of {name} is {'canceled' if state == 'canceled' else 'being canceled'}"
+    told(answer, as_json, text)
 
 
 @agents.command()
@@ -203,7 +208,7 @@ def answer(name: str, words_of_answer: str, attention_id: str | None, as_json: b
             raise Conflict(f"agent {name} asks {len(items)} things: {ids}", hint="say which with --id")
         attention_id = items[0]["id"]
     answered = hub.post(path_of(name, "attention", quote(attention_id, safe="")), {"answer": words_of_answer})
-    _told(answered, as_json, f"{name} has the answer to: {answered['title']}")
+    told(answered, as_json, f"{name} has the answer to: {answered['title']}")
 
 
 @agents.command()
@@ -269,129 +274,5 @@ def watch(names: tuple[str, ...], as_json: bool) -> None:
     watch_agents(HubClient.find(), list(names) or None, as_json=as_json)
 
 
-# -- work, and the agent's own life -------------------------------------------------------------------------
-
-
-@agents.command()
-@agent
-@click.option("--patch/--stat", default=False, help="The whole patch, or a summary (default).")
-@click.option("--max-bytes", type=int, default=200_000, show_default=True, help="Where the text is cut.")
-@as_json
-def diff(name: str, patch: bool, max_bytes: int, as_json: bool) -> None:
-    """An agent's work against its base, uncommitted files included."""
-    found = HubClient.find().get(path_of(name, "diff"), form="patch" if patch else "stat", max_bytes=max_bytes)
-    if as_json:
-        emit(found)
-        return
-    from quarterdeck.cli import render
-
-    render.show_text(render.diff(found))
-
-
-@agents.command()
-@agent
-@click.option("--rebase", is_flag=True, help="Replay the commits instead of making a merge commit.")
-@click.option("-m", "--message", default="", help="Message of the merge commit.")
-@as_json
-def merge(name: str, rebase: bool, message: str, as_json: bool) -> None:
-    """Bring an agent's commits home to the base branch, checked; a conflict leaves everything as it was."""
-    body = {"method": "rebase" if rebase else "merge", "message": message}
-    done = HubClient.find().post(path_of(name, "merge"), body)
-    if as_json:
-        emit(done)
-        return
-    if not done["commits"]:
-        click.echo(f"{done['base']} has all the work of {name} already")
-        return
-    checked = ", after its check passed" if done["checked"] else ""
-    many = "commit" if done["commits"] == 1 else "commits"
-    click.echo(f"{done['base']} now has {done['commits']} {many} of {name}{checked}: {done['after'][:10]}")
-    for file in done["files"]:
-        click.echo(f"  {file}")
-
-
-@agents.command()
-@agent
-@as_json
-def restart(name: str, as_json: bool) -> None:
-    """Bring an agent back in a new incarnation, with its history; a running task is lost, not repeated."""
-    made = HubClient.find().post(path_of(name, "restart"))
-    _told(made, as_json, f"agent {name} is coming up again: qd agents watch {name}")
-
-
-@agents.command()
-@agent
-@as_json
-def stop(name: str, as_json: bool) -> None:
-    """End an agent but keep its workspace, history and session; restart brings it back."""
-    made = HubClient.find().post(path_of(name, "stop"))
-    _told(made, as_json, f"agent {name} is {made['status']}; qd agents restart {name} brings it back")
-
-
-@agents.command()
-@agent
-@as_json
-def delete(name: str, as_json: bool) -> int:
-    """Delete an agent, also a busy one. Unsaved work is first committed to a rescue ref, which is told."""
-    hub = HubClient.find()
-    done = hub.delete(path_of(name))
-    end = time.monotonic() + 120
-    while not done["done"] and time.monotonic() < end:
-        try:
-            done = hub.delete(path_of(name))
-        except NotFound:
-            done = {**done, "done": True}
-    if as_json:
-        emit(done)
-        return 0 if done["done"] else 1
-    click.echo(f"agent {name} is deleted" if done["done"] else f"agent {name} is still being deleted")
-    if done["rescue_ref"]:
-        click.echo(f"its unsaved work is in {done['rescue_ref']}: git show {done['rescue_ref']}")
-    if done["branch_kept"]:
-        click.echo(f"its commits are on branch {done['branch_kept']}, which is kept")
-    for note in done["notes"]:
-        click.echo(note)
-    return 0 if done["done"] else 1
-
-
-@agents.command()
-@as_json
-def projects(as_json: bool) -> None:
-    """The projects in which agents can be created; the first is the default."""
-    found = HubClient.find().get("/api/projects")
-    if as_json:
-        emit(found)
-        return
-    from quarterdeck.cli import render
-
-    made = render.table("PROJECT", "BASE", "PROVIDER", "AGENTS", "REPOSITORY")
-    for item in found:
-        where = f"{item['repo']}: {item['problem']}" if item["problem"] else item["repo"]
-        made.add_row(item["name"], item["base"] or "-", item["provider"], str(item["agents"]), render.cut(where))
-    render.show(made)
-
-
-@agents.command()
-@click.argument("project", required=False)
-@as_json
-def roles(project: str | None, as_json: bool) -> None:
-    """The roles that an agent can have in a project; in the default one when left out."""
-    hub = HubClient.find()
-    project = project or hub.get("/api/projects")[0]["name"]
-    found = hub.get(f"/api/projects/{quote(project, safe='')}/roles")
-    if as_json:
-        emit(found)
-        return
-    from quarterdeck.cli import render
-
-    made = render.table("ROLE", "FROM", "DESCRIPTION")
-    for item in found:
-        made.add_row(item["name"], item["source"], render.cut(item["description"]))
-    render.show(made)
-
-
-def _told(value: Any, as_json: bool, text: str) -> None:
-    if as_json:
-        emit(value)
-    else:
-        click.echo(text)
+for command in (work.diff, work.merge, work.restart, work.stop, work.delete, work.projects, work.roles):
+    agents.add_command(command)

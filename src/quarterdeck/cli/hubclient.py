@@ -6,7 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from quarterdeck import config
 from quarterdeck.errors import InternalError, InvalidInput, Unavailable, error_from_json
@@ -119,6 +119,11 @@ class HubClient:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+
+
+def path_of(name: str, *parts: str) -> str:
+    """The hub's path of an agent; whatever the name holds stays one piece of it."""
+    return "/".join(["/api/agents", quote(name, safe=""), *parts])
 
 
 def _decoded(status: int, content: bytes) -> Any:

@@ -44,3 +44,11 @@ def text_from(text: str | None, file: str | None, what: str) -> str:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def told(value: Any, as_json: bool, text: str) -> None:
+    """Write an answer as JSON, or a text that says it."""
+    if as_json:
+        emit(value)
+    else:
+        click.echo(text)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from quarterdeck.cli import options
 from quarterdeck.cli.hubclient import HubClient
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _STYLES = {
     "passing": "green", "failing": "bold red", "pending": "yellow", "open": "green", "merged": "magenta",
@@ -21,12 +26,24 @@ def prs(as_json: bool) -> None:
     if as_json:
         options.emit(found)
         return
+    from quarterdeck.cli import render
+
+    if found["pull_requests"]:
+        render.show(table_of(found["pull_requests"]))
+    else:
+        click.echo("no agent works on a pull request")
+    for agent in found["not_known"]:
+        click.echo(f"not known: {agent['agent']} ({agent['state']}: {agent['error']})", err=True)
+
+
+def table_of(requests: list[dict[str, Any]]) -> Table:
+    """The requests as a table."""
     from rich.text import Text
 
     from quarterdeck.cli import render, words
 
     table = render.table("REQUEST", "STATE", "CHECKS", "REVIEWS", "AGENTS", "KNOWN", "TITLE")
-    for request in found["pull_requests"]:
+    for request in requests:
         state = "draft" if request["draft"] and request["state"] == "open" else request["state"]
         checks = request["checks"] or "-"
         if request["failing_checks"]:
@@ -44,9 +61,4 @@ def prs(as_json: bool) -> None:
             ),
             request["title"],
         )
-    if found["pull_requests"]:
-        render.show(table)
-    else:
-        click.echo("no agent works on a pull request")
-    for agent in found["not_known"]:
-        click.echo(f"not known: {agent['agent']} ({agent['state']}: {agent['error']})", err=True)
+    return table

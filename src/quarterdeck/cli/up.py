@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quarterdeck import __version__, config
+from quarterdeck import __version__, config, proctree
 from quarterdeck.cli import launch
+from quarterdeck.cli.hubclient import HubClient, path_of
 from quarterdeck.cli.options import as_json, emit, emit_line
 from quarterdeck.errors import Unavailable
 
@@ -133,7 +134,6 @@ def _log_shortly(level: str, *, plain: bool) -> None:
 @as_json
 def down(stop_agents: bool, as_json: bool) -> None:
     """End the hub. Its agents work on, and the next hub finds them."""
-    from quarterdeck.cli.hubclient import HubClient
     from quarterdeck.hub import place
 
     state = config.state_dir()
@@ -150,31 +150,41 @@ def down(stop_agents: bool, as_json: bool) -> None:
     click.echo(f"the hub at {info.url} has ended" + (f"; stopped: {', '.join(names)}" if names else ""))
 
 
-def stop_all(hub: Any, *, seconds: float = 30) -> list[str]:
-    """Stop every agent that is up and wait until each is; their names. Raises `Unavailable` when one is not."""
+def stop_all(hub: HubClient, *, seconds: float = 30) -> list[str]:
+    """Stop every agent that is up; their names. Returns when the processes beside them are gone, too.
+
+    Raises `Unavailable` when one is not stopped in time.
+    """
     asleep = {"stopped", "failed", "canceled"}
-    names: list[str] = []
+    beside: dict[str, tuple[int, float] | None] = {}
     for agent in hub.get("/api/agents", limit=1000)["agents"]:
         if agent["status"] not in asleep:
-            hub.post(f"/api/agents/{agent['name']}/stop")
-            names.append(agent["name"])
+            beside[agent["name"]] = _process_beside(hub, agent["name"])
+            hub.post(path_of(agent["name"], "stop"))
+    names = sorted(beside)
     end = time.monotonic() + seconds
-    waiting = set(names)
-    while waiting:
+    while beside:
         for agent in hub.get("/api/agents", limit=1000)["agents"]:
-            if agent["status"] in asleep:
-                waiting.discard(agent["name"])
-        if waiting and time.monotonic() > end:
-            raise Unavailable(f"not stopped within {seconds:g} s: {', '.join(sorted(waiting))}; the hub still runs")
+            known = beside.get(agent["name"])
+            if agent["status"] in asleep and (known is None or not proctree.is_alive(*known)):
+                beside.pop(agent["name"], None)
+        if beside and time.monotonic() > end:
+            raise Unavailable(f"not stopped within {seconds:g} s: {', '.join(sorted(beside))}; the hub still runs")
         time.sleep(0.05)
     return names
+
+
+def _process_beside(hub: HubClient, name: str) -> tuple[int, float] | None:
+    """The process of an agent's sidecar, and when it started; None when it has none here."""
+    pid = hub.get(path_of(name))["sidecar_pid"]
+    started = proctree.started_at(pid) if pid else None
+    return (pid, started) if started is not None else None
 
 
 @click.command()
 @as_json
 def status(as_json: bool) -> None:
     """Whether a hub runs, where, and how its agents are. Exits with 5 when none runs."""
-    from quarterdeck.cli.hubclient import HubClient
 
     hub = HubClient.find(timeout_seconds=10)
     facts = hub.get("/api/hub")

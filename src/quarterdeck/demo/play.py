@@ -14,6 +14,7 @@ from quarterdeck.cli import words
 from quarterdeck.cli.follow import ENDED, FINAL, changes
 from quarterdeck.cli.launch import qd_command
 from quarterdeck.cli.render import cut, table
+from quarterdeck.demo import requests
 from quarterdeck.demo import stage as stages
 from quarterdeck.demo.sample import FILES, WORK
 from quarterdeck.demo.stage import Stage
@@ -45,14 +46,21 @@ def play(console: Console, *, provider: str, keep: bool, live: bool) -> bool:
         outcomes = [look(stage.repo, base, work, agents[work.agent]) for work in WORK]
         untouched = git(stage.repo, "rev-parse", "main") == base
         console.print(results(outcomes))
-        good = untouched and not any(outcome.problems for outcome in outcomes)
+        console.print("\nA pull request is opened for each branch; a check of one fails ...", style="dim")
+        stage.forge.open_requests(stage.repo)
+        listed, told_task = requests.follow(stage.client)
+        wrong = requests.problems(listed, told_task)
+        console.print(requests.shown(listed, told_task, wrong))
+        good = untouched and not wrong and not any(outcome.problems for outcome in outcomes)
         _verdict(console, stage, good=good, untouched=untouched, seconds=time.monotonic() - began)
         kept = keep
         if keep:
             console.print(how_to_go_on(stage))
         return good
     finally:
-        if not kept:
+        if kept:
+            stage.forge.close()
+        else:
             stage.take_down()
 
 

@@ -16,6 +16,7 @@ from quarterdeck import config, process, proctree
 from quarterdeck.cli import launch
 from quarterdeck.cli.hubclient import HubClient
 from quarterdeck.cli.up import stop_all
+from quarterdeck.demo.requests import DemoForge
 from quarterdeck.demo.sample import CONFIG
 from quarterdeck.demo.truth import make_sample
 from quarterdeck.errors import QuarterdeckError, Unavailable
@@ -33,6 +34,7 @@ class Stage:
     hub: place.HubInfo
     client: HubClient
     model: int | None
+    forge: DemoForge
 
     @property
     def repo(self) -> Path:
@@ -54,6 +56,7 @@ class Stage:
                 self.client.delete(f"/api/agents/{agent['name']}")
         launch.end(self.hub)
         end_process(self.model)
+        self.forge.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -64,6 +67,7 @@ def set_up(provider: str) -> Stage:
     locate(BUILT_IN[provider])
     folder = Path(tempfile.mkdtemp(prefix="qd-demo-"))
     model: int | None = None
+    forge = DemoForge()
     try:
         text = CONFIG.format(provider=provider)
         if provider == "claude-code":
@@ -71,11 +75,13 @@ def set_up(provider: str) -> Stage:
             (folder / "home").mkdir()
             text += _environment(folder / "home", url)
         (folder / "shop").mkdir()
-        make_sample(folder / "shop", text)
+        text += forge.configuration(folder / "forge-token")
+        make_sample(folder / "shop", text, remote=forge.remote)
         hub = launch.start_detached(folder / "shop", state=folder / "state", port=0)
-        return Stage(folder, hub, HubClient(hub.url, place.token(folder / "state")), model)
+        return Stage(folder, hub, HubClient(hub.url, place.token(folder / "state")), model, forge)
     except BaseException:
         end_process(model)
+        forge.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
 

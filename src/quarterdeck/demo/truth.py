@@ -38,8 +38,8 @@ def git(folder: Path, *arguments: str) -> str:
     return anyio.run(partial(process.run, ["git", "-C", str(folder), *arguments])).out
 
 
-def make_sample(folder: Path, config: str) -> None:
-    """Make the sample repository, with one commit on `main`."""
+def make_sample(folder: Path, config: str, *, remote: str) -> None:
+    """Make the sample repository, with one commit on `main` and a remote."""
     for name, text in {**FILES, "quarterdeck.toml": config}.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,7 @@ def make_sample(folder: Path, config: str) -> None:
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
     git(folder, *_IDENTITY, "commit", "-q", "-m", "A small shop")
+    git(folder, "remote", "add", "origin", remote)
 
 
 def look(repo: Path, base_sha: str, work: Work, agent: dict[str, Any]) -> Outcome:

@@ -10,9 +10,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.to_thread import run_sync
 
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.events import AgentDeleted, AgentFailed, Bus, SidecarDied
@@ -21,6 +23,7 @@ from quarterdeck.fleet.model import AgentRecord, LinkView
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Heard, Roster
+from quarterdeck.sidecar import offline
 from quarterdeck.sidecar.spec import LaunchSpec
 
 log = logging.getLogger(__name__)
@@ -260,8 +263,25 @@ class Crew:
             if now is None or now.gone_at is None or name in self.links:
                 return  # somebody brought it back, or deleted it, meanwhile
             await self.backend(now).stop(now, grace_seconds=0)
+            await self._recall(now)
         if restart and self._tasks is not None:
             self._tasks.start_soon(self._restart_later, name, name=f"restart-{name}")
+
+    async def _recall(self, record: AgentRecord) -> None:
+        """What became of the task that a dead sidecar was at, from its file: it may have ended unheard."""
+        facts = self._last.get(record.name, LinkView()).facts
+        if facts is None or facts.current_task is None:
+            return
+        try:
+            found, _ = await run_sync(partial(offline.tasks, self.backend(record).folder(record), offset=0, limit=50,
+                                              dead=True))  # fmt: skip
+        except QuarterdeckError as error:
+            log.warning("what agent %s was at is not known: %s", record.name, error.message)
+            return
+        last = next((task for task in found if task.id == facts.current_task.id), None)
+        if last is not None and self._last.get(record.name, LinkView()).facts is facts:
+            self._last[record.name] = LinkView(facts=replace(facts, current_task=None, last_task=last))
+            self.roster.look(record.name)
 
     async def _restart_later(self, name: str) -> None:
         count, last = self._restarts.get(name, (0, 0.0))

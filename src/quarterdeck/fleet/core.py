@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
+
 from quarterdeck.config import FileConfig
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
 from quarterdeck.events import Bus
@@ -16,8 +18,10 @@ from quarterdeck.fleet.queue import BusyLimit
 from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Heard
 from quarterdeck.sidecar.catalog import locate, resolve
-from quarterdeck.sidecar.client import SidecarClient
+from quarterdeck.sidecar.client import SidecarClient, Unreachable
 from quarterdeck.sidecar.spec import LaunchSpec
+
+_DELIVERIES = 4
 
 
 class FleetCore:
@@ -116,7 +120,15 @@ class FleetCore:
         """The task that the agent was created with; its key makes a second delivery harmless."""
         if record.task is None:
             return
-        client = await self.client(record.name)
-        await client.add_task(
-            record.task, queue=True, key=f"create:{record.id}", origin="create", hold=self._limit.must_hold(record.name)
-        )
+        hold = self._limit.must_hold(record.name)
+        for attempt in range(1, _DELIVERIES + 1):
+            client = await self.client(record.name)
+            try:
+                await client.add_task(record.task, queue=True, key=f"create:{record.id}", origin="create", hold=hold)
+            except Unreachable:
+                # A machine that is short of breath is no reason to give the agent up.
+                if attempt == _DELIVERIES:
+                    raise
+                await anyio.sleep(attempt)
+            else:
+                return

@@ -139,7 +139,9 @@ class Looking(Collecting):
         offset = _offset(page, page_size)
         found = await self._asked(name, lambda client: client.tasks(offset=offset, limit=page_size))
         if found is None:
-            tasks, total = await self._offline(name, offline.tasks, offset, page_size)
+            dead = name not in self.crew.links  # with a link, nobody knows: it may only be slow
+            read = partial(offline.tasks, dead=dead, deleted=self.records.get(name) is None)
+            tasks, total = await self._offline(name, read, offset, page_size)
         else:
             tasks, total = [self._limit.with_position(name, t) for t in found.tasks], found.total_count
         return TaskHistory(agent=name, tasks=tasks, **_paging(page, page_size, total))

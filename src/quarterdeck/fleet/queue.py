@@ -32,7 +32,7 @@ class BusyLimit:
         self._limit = limit
         self._crew = crew
         self._client = client
-        self._granted: dict[str, float] = {}
+        self._granted: dict[str, tuple[float, float]] = {}  # until (monotonic), since (wall clock)
 
     def _busy(self) -> set[str]:
         found: set[str] = set()
@@ -44,9 +44,23 @@ class BusyLimit:
             if facts.current_task is not None or (waits_to_run and facts.session in ("starting", "running")):
                 found.add(name)
                 self._granted.pop(name, None)
-        now = time.monotonic()
-        self._granted = {name: until for name, until in self._granted.items() if until > now}
+        self._granted = {name: grant for name, grant in self._granted.items() if self._is_open(name, *grant)}
         return found | self._granted.keys()
+
+    def _is_open(self, name: str, until: float, since: float) -> bool:
+        """Whether a granted place is still to be taken: not when its task was so short that nobody saw it run."""
+        link = self._crew.links.get(name)
+        last = link.view.facts.last_task if link is not None and link.view.facts is not None else None
+        if last is not None and last.ended_at is not None and last.ended_at >= since:
+            return False
+        return until > time.monotonic()
+
+    def _grant(self, name: str) -> None:
+        self._granted[name] = (time.monotonic() + _GRANT_SECONDS, time.time())
+
+    def give_back(self, name: str) -> None:
+        """The task for which `must_hold` took a place was not given after all."""
+        self._granted.pop(name, None)
 
     def _held(self) -> list[tuple[float, str, str]]:
         """(queued at, agent, task) of every held task, in the order in which they may run."""
@@ -69,7 +83,7 @@ class BusyLimit:
             return False
         if len(busy) >= self._limit or self._held():
             return True
-        self._granted[name] = time.monotonic() + _GRANT_SECONDS
+        self._grant(name)
         return False
 
     def with_position(self, name: str, task: Task) -> Task:
@@ -97,7 +111,7 @@ class BusyLimit:
         for _, name, task_id in self._held():
             if len(self._busy()) >= self._limit:
                 return
-            self._granted[name] = time.monotonic() + _GRANT_SECONDS
+            self._grant(name)
             try:
                 client = await self._client(name)
                 await client.release(task_id)

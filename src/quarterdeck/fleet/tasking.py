@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from quarterdeck.errors import Conflict, error_from_json
+from quarterdeck.errors import Conflict, QuarterdeckError, error_from_json
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.model import derive_status
 from quarterdeck.sidecar.model import Attention, Task
@@ -29,9 +29,12 @@ class Tasking(FleetCore):
                 hint=f"qd agents restart {name}",
             )
         client = await self.client(name)
-        task = await client.add_task(
-            description, queue=queue, key=idempotency_key, origin=origin, hold=self._limit.must_hold(name)
-        )
+        hold = self._limit.must_hold(name)
+        try:
+            task = await client.add_task(description, queue=queue, key=idempotency_key, origin=origin, hold=hold)
+        except QuarterdeckError:
+            self._limit.give_back(name)
+            raise
         return self._limit.with_position(name, task)
 
     async def cancel_task(self, name: str, task_id: str | None = None) -> Task | None:

@@ -11,7 +11,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Mount
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quarterdeck import __version__, web
 from quarterdeck.errors import Conflict, NotFound, StorageRefused, Unprocessable
@@ -214,7 +214,7 @@ class SidecarApi:
         return {"status": "stopping"}
 
 
-def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> Starlette:
+def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> ASGIApp:
     """The whole application: the table, the metadata server, the agent's MCP server, the OpenAPI document."""
     table = [*api.routes(), *metadata.routes()]
     document = web.openapi(
@@ -228,4 +228,13 @@ def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> Starle
         return document
 
     described = web.Route("GET", "/openapi.json", openapi, "This document", answer=dict)
-    return Starlette(routes=[*web.build([*api.routes(), described]), Mount("/mcp", mcp), Mount("/", metadata.asgi())])
+    own = Starlette(routes=[*web.build([*api.routes(), described]), Mount("/mcp", mcp)])
+    facts_api = metadata.asgi()
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        # Not a mount at "/": that would take what only has a wrong method or path from our own table.
+        path = scope["path"] if scope["type"] == "http" else ""
+        to = facts_api if path == "/metadata" or path.startswith("/metadata/") else own
+        await to(scope, receive, send)
+
+    return call

@@ -5,7 +5,7 @@ Pure: no clock, no I/O. Times are seconds since the epoch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 TaskState = Literal["queued", "accepted", "started", "succeeded", "failed", "canceled", "lost"]
@@ -236,6 +236,20 @@ def _waiting(attention: list[Attention]) -> Activity | None:
     if any(a.kind == "permission" for a in attention):
         return "waiting_permission"
     return "waiting_input" if attention else None
+
+
+def after_death(task: Task, *, deleted: bool = False) -> Task:
+    """An open task as it is once its sidecar is certainly dead: what the next sidecar will record of it.
+
+    What waits goes on waiting for that one, unless the agent is `deleted`.
+    """
+    if task.state in FINAL or (task.sent_at is None and not deleted):
+        return task
+    if task.sent_at is None:
+        return replace(task, state="canceled", held=False, detail="the agent was deleted before it was started")
+    if task.cancel_requested_at is not None:
+        return replace(task, state="canceled", detail="the sidecar ended while the task was being cancelled")
+    return replace(task, state="lost", detail="the sidecar ended in the middle of the task")
 
 
 def over_budget(usage: UsageTotals, *, usd: float | None, tokens: int | None) -> str | None:

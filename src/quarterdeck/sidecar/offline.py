@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quarterdeck.errors import Unavailable
-from quarterdeck.sidecar.model import LogEntry, Task
+from quarterdeck.sidecar.model import LogEntry, Task, after_death
 from quarterdeck.sidecar.spec import DATABASE_FILE
 from quarterdeck.sidecar.store import Store
 
@@ -29,10 +29,17 @@ def _store(folder: Path) -> Iterator[Store | None]:
         store.close()
 
 
-def tasks(folder: Path, *, offset: int, limit: int) -> tuple[list[Task], int]:
-    """Tasks, newest first, and how many there are. Raises `Unavailable` when the file cannot be read."""
+def tasks(
+    folder: Path, *, offset: int, limit: int, dead: bool = False, deleted: bool = False
+) -> tuple[list[Task], int]:
+    """Tasks, newest first, and how many there are. Raises `Unavailable` when the file cannot be read.
+
+    `dead` says that the sidecar is certainly dead: what it was at is told as the lost task that it is.
+    `deleted` says that nothing of it will ever run again.
+    """
     with _store(folder) as store:
-        return store.tasks(offset=offset, limit=limit) if store else ([], 0)
+        found, total = store.tasks(offset=offset, limit=limit) if store else ([], 0)
+    return ([after_death(task, deleted=deleted) for task in found] if dead or deleted else found), total
 
 
 def log_entries(folder: Path, *, offset: int, limit: int) -> tuple[list[LogEntry], int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from quarterdeck.errors import Conflict, InvalidInput, TooLarge
-from quarterdeck.sidecar.model import FINAL, Task, TaskState
+from quarterdeck.sidecar.model import FINAL, Task, TaskState, after_death
 from quarterdeck.sidecar.store import Store
 
 log = logging.getLogger(__name__)
@@ -143,10 +143,8 @@ class Turns:
         lost = [t for t in self._store.open_tasks() if t.sent_at is not None]
         for task in lost:
             self.current = task
-            if task.cancel_requested_at is not None:
-                self.end("canceled", incarnation, detail="the sidecar ended while the task was being cancelled")
-            else:
-                self.end("lost", incarnation, detail="the sidecar ended in the middle of the task")
+            ended = after_death(task)
+            self.end(ended.state, incarnation, detail=ended.detail)
         return lost
 
     def with_position(self, task: Task) -> Task:

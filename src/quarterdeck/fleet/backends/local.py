@@ -14,18 +14,19 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import process, proctree
 from quarterdeck.config import base_environment, passed
-from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.errors import NotFound, QuarterdeckError, Unavailable
 from quarterdeck.files import read_json, write_private
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.git import repository, rescue, usage, worktree
 from quarterdeck.fleet.model import AgentRecord
 from quarterdeck.fleet.ports import Provisioned, Removed
 from quarterdeck.sidecar import spec as files
-from quarterdeck.sidecar.client import SidecarClient, Unreachable
+from quarterdeck.sidecar.client import SidecarClient
 from quarterdeck.sidecar.spec import Address, LaunchSpec
 
 _START_SECONDS = 20.0
 _TWIN_SECONDS = 1.0
+_KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.004
 
 
@@ -128,27 +129,43 @@ class LocalBackend:
         """Ask, then signal, then kill; afterwards the agent's mark is on no process any more."""
         address = await self.address(record)
         if address is not None and await self.gone(record) is None:
-            client = SidecarClient.connect(address, record.name)
-            try:
-                with contextlib.suppress(Unreachable):
-                    await client.stop()
-            finally:
-                await client.aclose()
             with anyio.move_on_after(grace_seconds):
+                await self._ask_to_end(record, address)
                 while proctree.is_alive(address.pid, address.started_at):
                     process.reap()
                     await anyio.sleep(_POLL_SECONDS)
             if proctree.is_alive(address.pid, address.started_at):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(address.pid, signal.SIGKILL)
+                with anyio.move_on_after(_KILL_SECONDS):
+                    while proctree.is_alive(address.pid, address.started_at):
+                        process.reap()
+                        await anyio.sleep(_POLL_SECONDS)
         await run_sync(self._end_unannounced, record)
         await run_sync(proctree.kill_everything, None, record.id, proctree.Cgroup.find(record.id))
         process.reap()
         (self.folder(record) / files.ADDRESS_FILE).unlink(missing_ok=True)
 
+    @staticmethod
+    async def _ask_to_end(record: AgentRecord, address: Address) -> None:
+        client = SidecarClient.connect(address, record.name)
+        try:
+            # Whatever it answers (nothing, that its disk is full): it is ended by force then.
+            with contextlib.suppress(QuarterdeckError):
+                await client.stop()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
     def _end_unannounced(self, record: AgentRecord) -> None:
         """End a sidecar that has not said where it listens: its hub was killed, or called it off, while it came up."""
-        proctree.signal_all(proctree.working_in(self.folder(record), "quarterdeck.sidecar"), signal.SIGKILL)
+        end = time.monotonic() + _KILL_SECONDS
+        while time.monotonic() < end:
+            found = proctree.working_in(self.folder(record), "quarterdeck.sidecar")
+            if not found:
+                return
+            proctree.signal_all(found, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
 
     async def remove(self, record: AgentRecord) -> Removed:
         """Rescue what is unsaved, remove the worktree; the branch stays when it has work of its own."""

@@ -1,0 +1,79 @@
+"""The hub's own files: one hub a state folder, a private token, an honest word when it cannot write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quarterdeck import proctree
+from quarterdeck.errors import Conflict, InvalidInput, StorageRefused, Unavailable
+from quarterdeck.hub import app, place
+
+
+def info(pid: int, started_at: float) -> place.HubInfo:
+    return place.HubInfo(pid=pid, started_at=started_at, url="http://127.0.0.1:1", folder="/p", version="0")
+
+
+def test_one_hub_a_state_folder(tmp_path: Path) -> None:
+    with place.lock(tmp_path):
+        place.announce(tmp_path, info(os.getpid(), proctree.started_at(os.getpid()) or 0))
+        with (
+            pytest.raises(Conflict, match=f"process {os.getpid()} at http://127.0.0.1:1, for /p"),
+            place.lock(tmp_path),
+        ):
+            pass
+    with place.lock(tmp_path):
+        pass
+
+
+def test_the_lock_of_a_killed_hub_is_free(tmp_path: Path) -> None:
+    program = "import sys, pathlib, time; from quarterdeck.hub import place\nwith place.lock(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"  # noqa: E501
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Conflict), place.lock(tmp_path):
+            pass
+        holder.kill()
+    with place.lock(tmp_path):
+        pass
+
+
+def test_a_pid_alone_is_no_hub(tmp_path: Path) -> None:
+    place.prepare(tmp_path)
+    assert place.running(tmp_path) is None
+    place.announce(tmp_path, info(os.getpid(), 1.0))  # the pid lives, but is another process
+    assert place.running(tmp_path) is None
+    place.announce(tmp_path, info(os.getpid(), proctree.started_at(os.getpid()) or 0))
+    assert place.running(tmp_path) is not None
+    (tmp_path / "hub" / place.INFO_FILE).write_text("{")
+    assert place.running(tmp_path) is None
+
+
+def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
+    token = place.token(tmp_path)
+    assert len(token) >= 40
+    assert place.token(tmp_path) == token
+    assert (tmp_path / "hub" / "token").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "hub").stat().st_mode & 0o777 == 0o700
+    assert place.token(tmp_path / "other") != token
+
+
+def test_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageRefused, match="nothing was started"):
+        place.prepare(tmp_path / "file" / "state")
+
+
+def test_loopback_only(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="loopback"):
+        app.settings(tmp_path, host="0.0.0.0")
+    assert app.settings(tmp_path, host="127.0.0.1", port=0).port == 0
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with app.bind("127.0.0.1", 0) as first, pytest.raises(Unavailable, match="cannot listen"):
+        app.bind("127.0.0.1", first.getsockname()[1])

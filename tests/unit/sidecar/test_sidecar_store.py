@@ -1,0 +1,237 @@
+"""The agent's SQLite file, and the session's promise that a full disk loses nothing that was said."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
+from quarterdeck.sidecar import offline, ports
+from quarterdeck.sidecar.conversation import Conversation
+from quarterdeck.sidecar.model import Report
+from quarterdeck.sidecar.providers import make_provider
+from quarterdeck.sidecar.session import Session
+from quarterdeck.sidecar.spec import DATABASE_FILE, LaunchSpec
+from quarterdeck.sidecar.store import Store
+from quarterdeck.sidecar.turns import Turns
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / DATABASE_FILE)
+    yield made
+    made.close()
+
+
+def add(store: Store, task_id: str = "t1", key: str | None = None) -> None:
+    store.add_task(task_id, "do it", key=key, origin="", held=False)
+
+
+def full(store: Store) -> None:
+    """No page more: what SQLite answers is what it answers when the disk is full."""
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count={pages}")
+
+
+def room(store: Store) -> None:
+    store._db.execute("PRAGMA max_page_count=1073741823")
+
+
+# -- tasks ------------------------------------------------------------------------------------------------
+
+
+def test_the_key_gives_the_same_task(store: Store) -> None:
+    first, new = store.add_task("t1", "do it", key="k", origin="", held=False)
+    again, second = store.add_task("t2", "do it", key="k", origin="", held=False)
+    assert (new, second) == (True, False)
+    assert again == first
+    with pytest.raises(Conflict, match="t1"):
+        store.add_task("t3", "something else", key="k", origin="", held=False)
+    _, total = store.tasks(offset=0, limit=10)
+    assert total == 1
+
+
+def test_a_task_ends_once(store: Store) -> None:
+    add(store)
+    assert store.step_task("t1", "started", incarnation=1)
+    assert store.step_task("t1", "succeeded", incarnation=1)
+    ended = store.task("t1")
+    for state in ("lost", "failed", "canceled", "started", "accepted"):
+        assert not store.step_task("t1", state, incarnation=2)  # type: ignore[arg-type]
+    assert store.task("t1") == ended
+    kinds = [e.data["state"] for e in store.events_after(0) if e.kind == "task"]
+    assert kinds == ["queued", "started", "succeeded"]
+
+
+def test_the_file_is_private_and_survives_a_kill(tmp_path: Path, store: Store) -> None:
+    add(store)
+    store.mark_sent("t1", 1)
+    assert (tmp_path / DATABASE_FILE).stat().st_mode & 0o777 == 0o600
+    second = Store(tmp_path / DATABASE_FILE)  # the first was not closed, as after a kill -9
+    assert second.task("t1").sent_at is not None
+    second.close()
+
+
+def test_a_damaged_and_a_newer_file_are_left_alone(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"no database " * 500)
+    with pytest.raises(InternalError, match="damaged"):
+        Store(damaged)
+    assert damaged.read_bytes().startswith(b"no database")
+    newer = tmp_path / "newer.db"
+    with sqlite3.connect(newer) as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(InternalError, match="version 99"):
+        Store(newer)
+
+
+def test_what_was_handed_over_is_lost_and_what_was_not_still_waits(store: Store) -> None:
+    turns = Turns(store, lambda: None, task_bytes=1000)
+    for n in range(3):
+        turns.submit(f"task {n}", key=None, queue=True, origin="", held=False, incarnation=1)
+    first = turns.next()
+    assert first is not None
+    assert turns.hand_over(first, 1) == "task 0"
+    after = Turns(store, lambda: None, task_bytes=1000)  # the sidecar was killed between mark_sent and prompt
+    (lost,) = after.recover(1)
+    assert (store.task(lost.id).state, lost.id) == ("lost", first.id)
+    assert [t.description for t in after.waiting()] == ["task 1", "task 2"]
+    second = after.next()
+    assert second is not None
+    text = after.hand_over(second, 2)
+    assert "'task 0'" in text
+    assert "not given to you again" in text
+    assert text.endswith("task 1")
+    after.receipt(second.id, "started", 2)
+    after.end("succeeded", 2)
+    assert Turns(store, lambda: None, task_bytes=1000).recover(3) == []
+    assert store.task(second.id).state == "succeeded"
+
+
+def test_a_cancel_that_was_asked_for_before_a_death_is_a_cancel(store: Store) -> None:
+    turns = Turns(store, lambda: None, task_bytes=1000)
+    task, _ = turns.submit("x", key=None, queue=False, origin="", held=False, incarnation=1)
+    turns.hand_over(task, 1)
+    assert turns.request_cancel(1)
+    assert not turns.request_cancel(1)
+    Turns(store, lambda: None, task_bytes=1000).recover(1)
+    assert store.task(task.id).state == "canceled"
+
+
+# -- what is read while nobody runs -----------------------------------------------------------------------
+
+
+def test_offline(tmp_path: Path) -> None:
+    assert offline.tasks(tmp_path, offset=0, limit=5) == ([], 0)
+    (tmp_path / DATABASE_FILE).touch()  # a sidecar is just making it
+    assert offline.tasks(tmp_path, offset=0, limit=5) == ([], 0)
+    (tmp_path / DATABASE_FILE).unlink()
+    made = Store(tmp_path / DATABASE_FILE)
+    add(made)
+    made.log("note", "hello", incarnation=0)
+    # Beside the writer, and after it ended in good order.
+    assert [t.id for t in offline.tasks(tmp_path, offset=0, limit=5)[0]] == ["t1"]
+    made.close()
+    assert [t.id for t in offline.tasks(tmp_path, offset=0, limit=5)[0]] == ["t1"]
+    assert [e.text for e in offline.log_entries(tmp_path, offset=0, limit=5)[0]] == ["hello"]
+
+
+# -- a full disk ------------------------------------------------------------------------------------------
+
+
+def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
+    full(store)
+    with pytest.raises(StorageRefused, match="nothing was changed"):
+        store.add_task("big", "x" * 200_000, key=None, origin="", held=False)
+    with pytest.raises(NotFound):
+        store.task("big")
+    with pytest.raises(StorageRefused):
+        store.save_report(Report(summary="x" * 160, link="y" * 100_000), incarnation=1, task_id=None)
+    assert store.report() is None
+    room(store)
+    add(store, "after")
+    assert store.task("after").state == "queued"
+
+
+def test_a_full_disk_loses_nothing_that_was_said(tmp_path: Path, store: Store) -> None:
+    spec = LaunchSpec(
+        id="x", name="x", workspace=str(tmp_path), kind="acp", provider="scripted", command=[sys.executable]
+    )
+    session = Session(spec, tmp_path, store, make_provider)
+    session.incarnation = store.begin_incarnation("acp")
+    session.conversation = Conversation(store, session.incarnation)
+    task, _ = session.turns.submit(
+        "work", key=None, queue=False, origin="", held=False, incarnation=session.incarnation
+    )
+    session.turns.hand_over(task, session.incarnation)
+    full(store)
+    said: list[ports.Update] = [ports.Accepted(task.id), ports.Started(task.id)]
+    said += [ports.Text(f"m{n}", f"word {n} " + "x" * 3000) for n in range(30)]
+    said += [ports.ToolCall("c1", "in_progress", "Run", output="y" * 9000), ports.ToolCall("c1", "completed")]
+    said += [ports.Permission("r1", "May I?", options=(ports.Option("a", "Allow", "allow_once"),))]
+    said += [ports.Usage(input_tokens=5, cost_usd=0.5), ports.TurnEnded(task.id, "succeeded")]
+    for update in said:
+        session._take(session.incarnation, update)
+    assert session._unsaved, "the disk was not full: the test tests nothing"
+    assert store.task(task.id).ended_at is None
+    assert "cannot be written" in session.notes[-1]
+    room(store)
+    session._drain()
+    session.conversation.flush()
+    assert not session._unsaved
+    ended = store.task(task.id)
+    assert (ended.state, ended.usage.input_tokens, ended.usage.cost_usd) == ("succeeded", 5, 0.5)
+    entries, _ = store.log_entries(before=None, offset=0, limit=100)
+    texts = [e.text for e in reversed(entries) if e.kind == "text"]
+    assert texts == [f"word {n} " + "x" * 3000 for n in range(30)]
+    assert [e.data["status"] for e in entries if e.kind == "tool"] == ["completed"]
+    assert len([e for e in entries if e.kind == "permission"]) == 1
+    assert session.desk.open == []
+
+
+# -- the conversation -------------------------------------------------------------------------------------
+
+
+def test_pieces_of_a_message_travel_together(store: Store) -> None:
+    talk = Conversation(store, 1)
+    for word in ("one ", "two ", "three"):
+        talk.record(ports.Text("m1", word), "t1")
+    assert talk.pending
+    assert store.log_entries(before=None, offset=0, limit=9)[0] == []
+    talk.record(ports.Text("m1", "hm", thought=True), "t1")  # another kind ends the piece
+    talk.flush()
+    talk.record(ports.Text("m1", " four"), "t1")
+    talk.flush()
+    entries, _ = store.log_entries(before=None, offset=0, limit=9)
+    assert [(e.kind, e.text) for e in reversed(entries)] == [("text", "one two three four"), ("thought", "hm")]
+    pieces = [e.data["text"] for e in store.events_after(0) if e.kind == "text"]
+    assert pieces == ["one two three", " four"]
+
+
+def test_a_huge_message_is_cut_and_says_so(store: Store) -> None:
+    talk = Conversation(store, 1)
+    talk.record(ports.Text("m1", "x" * 10_000_000), "t1")
+    talk.flush()
+    (entry,), _ = store.log_entries(before=None, offset=0, limit=9)
+    assert len(entry.text) <= 64 * 1024
+    assert "10000000 characters in all" in entry.text
+
+
+def test_a_tool_call_is_one_entry(store: Store) -> None:
+    talk = Conversation(store, 1)
+    talk.record(ports.ToolCall("c1", "in_progress", "Run tests", input="pytest"), "t1")
+    assert talk.tools_open == {"c1"}
+    talk.record(ports.ToolCall("c1", "completed", output="2 passed"), "t1")
+    assert talk.tools_open == set()
+    (entry,), _ = store.log_entries(before=None, offset=0, limit=9)
+    assert (entry.text, entry.data["status"], entry.data["input"], entry.data["output"]) == (
+        "Run tests", "completed", "pytest", "2 passed",
+    )  # fmt: skip
+    talk.record(ports.ToolCall("c2", "in_progress", "Left open"), "t1")
+    talk.turn_over()
+    assert talk.tools_open == set()
