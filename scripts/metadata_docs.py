@@ -179,10 +179,7 @@ async def main() -> None:
         async with scripted_forge() as forge:
             workspace = folder / "shop"
             await run_sync(prepare, folder, workspace, forge.remote("acme/shop"))
-            head = subprocess.run(
-                ["git", "rev-parse", "HEAD"], cwd=workspace, capture_output=True, text=True, check=True
-            )
-            sha = head.stdout.strip()
+            sha = (workspace / ".git" / "refs" / "heads" / "qd" / "alice").read_text().strip()
             forge.open_pull("acme/shop", "qd/alice", sha=sha, title="Count faster")
             forge.check("acme/shop", sha, "unit tests", "failure")
             (workspace / "quarterdeck.toml").write_text(

@@ -110,6 +110,7 @@ class Runner:
         self._ended = 0.0
         self._started = 0
         self._done = 0
+        self._stopped = False
         self._wanted = anyio.Event()
         self._urgent = anyio.Event()
         self._finished = anyio.Event()
@@ -120,11 +121,11 @@ class Runner:
         self._wanted.set()
 
     async def fresh(self) -> None:
-        """Return when a collection that began after this call has ended."""
+        """Return when a collection that began after this call has ended, or the collector was taken away."""
         ticket = self._started + 1
         self._urgent.set()
         self._wanted.set()
-        while self._done < ticket:
+        while self._done < ticket and not self._stopped:
             await self._finished.wait()
 
     async def run(self) -> None:
@@ -141,6 +142,8 @@ class Runner:
                     with anyio.move_on_after(rest):
                         await self._urgent.wait()
         finally:
+            self._stopped = True
+            self._finished.set()
             if isinstance(self.collector, Closing):
                 with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                     await self.collector.aclose()

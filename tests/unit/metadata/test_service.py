@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 
 from quarterdeck.config import MetadataTable
 from quarterdeck.errors import Conflict, TooLarge, Unprocessable
-from quarterdeck.metadata.model import MAX_TOTAL_BYTES
+from quarterdeck.metadata.collector import Trigger
+from quarterdeck.metadata.model import MAX_TOTAL_BYTES, Schema
 from quarterdeck.metadata.service import MetadataService
 
 pytestmark = pytest.mark.anyio
@@ -158,3 +160,60 @@ async def test_a_task_file_that_other_tools_write(tmp_path: Path, repo: Path) ->
         assert entry.value == "7"
         assert entry.stale
         assert "not a JSON object" in (entry.error or "")
+
+
+async def test_one_collector_never_holds_up_another_and_one_taken_away_holds_up_nobody(
+    tmp_path: Path, repo: Path
+) -> None:
+    class Hanging:
+        name = "hanging"
+        deadline = 0.5
+        max_age = 60.0
+        trigger: Trigger = "age"
+        keys: Mapping[str, Schema] = {"never": Schema()}
+
+        async def collect(self, workspace: Path) -> Mapping[str, Any]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        gathering = service._gathering
+        gathering.add("hanging", Hanging())
+        answer = await service.read(fresh=True)
+        assert answer.data["never"].error == "hanging did not answer within 0.5 s"
+        assert answer.data["never"].value is None
+        assert answer.data["never"].stale
+        assert answer.data["git_branch"].error is None
+        with anyio.fail_after(0.4):
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(service.read, fresh=True, source="hanging"))
+                await anyio.sleep(0.05)
+                gathering.remove("hanging")
+        assert "never" not in (await service.read()).data
+
+
+async def test_a_collector_of_a_third_party_fails_alone(tmp_path: Path, repo: Path) -> None:
+    class Broken:
+        name = "broken"
+        deadline = 1.0
+        max_age = 60.0
+        trigger: Trigger = "age"
+        keys: Mapping[str, Schema] = {"b": Schema("is broken")}
+        answers: ClassVar[list[Any]] = [{"b": 1}, ZeroDivisionError("oops"), {"b": "\x1b"}, {"b": "x" * 5000}, {}]
+
+        async def collect(self, workspace: Path) -> Mapping[str, Any]:
+            answer = self.answers.pop(0) if self.answers else {}
+            if isinstance(answer, Exception):
+                raise answer
+            found: Mapping[str, Any] = answer
+            return found
+
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        service._gathering.add("broken", Broken())
+        await until(lambda: "b" in service._gathering._runners["broken"][0].known)
+        expected = [(1, "ZeroDivisionError: oops"), (1, "U+001B"), (None, "5000 bytes")]
+        for value, words in expected:
+            entry = (await service.read(fresh=True, source="broken")).data["b"]
+            assert entry.value == value
+            assert words in (entry.error or "")
+        assert (await service.read(fresh=True, source="broken")).data == {}
