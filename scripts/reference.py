@@ -25,9 +25,7 @@ def cli_page() -> str:
     from quarterdeck.cli.main import cli
 
     # Nobody's terminal decides what the page looks like.
-    context = cli.make_context(
-        "qd", [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=["--help"]
-    )
+    context = cli.make_context("qd", [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH)
     parts = [
         "# The command line",
         "",
