@@ -71,7 +71,7 @@ class LocalBackend:
         await run_sync(write_private, folder / files.LAUNCH_FILE, launch)
         if running is not None:
             (folder / files.ADDRESS_FILE).unlink(missing_ok=True)
-        environment = {**base_environment(), **passed(launch.pass_env)}
+        environment = self._environment(launch)
         pid = await self._nursery.fork(folder, environment, self._log_level) if self._nursery else None
         if pid is None:
             command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
@@ -103,6 +103,12 @@ class LocalBackend:
         raise Unavailable(
             f"the sidecar of {record.name} did not come up within {_START_SECONDS:.0f} s: {self._log_tail(record)}"
         )
+
+    def _environment(self, launch: LaunchSpec) -> dict[str, str]:
+        """What the sidecar gets: the keys that its program is to have, and the forges' tokens, which it is not."""
+        forges = [*launch.metadata.github.token_env, *launch.metadata.gitlab.token_env]
+        # Listings of the forges are shared by all agents of the machine, below the state folder.
+        return {**base_environment(), **passed([*launch.pass_env, *forges]), "QD_STATE_DIR": str(self._agents.parent)}
 
     @staticmethod
     def _exit_of(pid: int) -> int | None:
