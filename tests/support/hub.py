@@ -80,6 +80,18 @@ def configure(repo: Path, text: str = CONFIG) -> Path:
     return repo
 
 
+def git(folder: Path, *arguments: str) -> str:
+    """What a real git says."""
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def until_written(file: Path, seconds: float = 15) -> None:
+    """Wait until a file is there."""
+    with anyio.fail_after(seconds):
+        while not file.exists():
+            await anyio.sleep(0.02)
+
+
 def left_over(state: Path) -> list[str]:
     """Every process that belongs to agents of this state folder: by environment, command line or folder."""
     found: list[str] = []
@@ -163,8 +175,10 @@ class HubClient:
         cursor, line = None, None
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            given = {"agents": name, "timeout": max(0.0, min(5.0, end - time.monotonic()))}
-            answer = await self.get("/api/wait", **given, **({"cursor": cursor} if cursor else {}))
+            given: dict[str, Any] = {"agents": name, "timeout": max(0.0, min(5.0, end - time.monotonic()))}
+            if cursor:
+                given["cursor"] = cursor
+            answer = await self.get("/api/wait", **given)
             cursor = answer["cursor"]
             for line in answer["changed"]:
                 if right(line):
