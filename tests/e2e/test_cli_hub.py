@@ -68,6 +68,7 @@ def test_what_up_prints_works_as_it_stands(qd: Qd) -> None:
     told = said["clients"]["http"]["mcpServers"]["quarterdeck"]["headers"]["Authorization"]
     assert told == f"Bearer {qd('token').out.strip()}"
     assert (qd.state / "hub" / "token").stat().st_mode & 0o777 == 0o600
+    assert qd("token").out.strip() not in (qd.state / "hub" / "hub.log").read_text()
 
 
 def test_interrupted_it_ends_and_its_agents_work_on(qd: Qd) -> None:

@@ -75,7 +75,7 @@ def start_detached(
 
     refuse_second(state)
     environment = {**hub_environment(folder), **(env or {}), "QD_STATE_DIR": str(state)}
-    command = [sys.executable, "-m", "quarterdeck", "up", "--foreground", "--json"]
+    command = [sys.executable, "-m", "quarterdeck", "up", "--foreground", "--say-nothing", "--json"]
     command += ["--host", host] if host else []
     command += ["--port", str(port)] if port is not None else []
     log = place.prepare(state) / place.LOG_FILE

@@ -58,6 +58,8 @@ class StdioBridge:
         self._version: str | None = None
         self._out = threading.Lock()
         self._open: dict[str, http.client.HTTPConnection] = {}
+        # What is asked and not answered yet; a call can be called off before its thread has a connection.
+        self._asked: set[str] = set()
         self._canceled: set[str] = set()
 
     def serve(self, lines: Iterator[str]) -> None:
@@ -77,6 +79,8 @@ class StdioBridge:
             elif method == "initialize":
                 self._handle(message)  # its answer decides the version of what follows
             else:
+                if isinstance(message, dict) and "id" in message:
+                    self._asked.add(_key(message["id"]))
                 thread = threading.Thread(target=self._handle, args=(message,), daemon=True)
                 thread.start()
                 threads = [*(t for t in threads if t.is_alive()), thread]
@@ -96,6 +100,7 @@ class StdioBridge:
         finally:
             if key is not None:
                 self._open.pop(key, None)
+                self._asked.discard(key)
                 self._canceled.discard(key)
 
     def _exchange(self, message: Any, key: str | None) -> None:
@@ -103,6 +108,8 @@ class StdioBridge:
         if key is not None:
             self._open[key] = connection
         try:
+            if key in self._canceled:
+                return
             headers = {**protocol_headers(message, self._version), "Authorization": f"Bearer {self._hub.token}"}
             connection.request("POST", "/mcp", json.dumps(message).encode(), headers)
             response = connection.getresponse()
@@ -156,9 +163,12 @@ class StdioBridge:
         """Going away is how a call is called off over HTTP."""
         params = message.get("params")
         key = _key(params.get("requestId")) if isinstance(params, dict) else ""
+        if key not in self._asked:
+            return
+        # In this order: whoever registers its connection looks here afterwards.
+        self._canceled.add(key)
         connection = self._open.get(key)
         if connection is not None and connection.sock is not None:
-            self._canceled.add(key)
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 

@@ -47,8 +47,9 @@ def client_configuration(url: str, token: str) -> dict[str, Any]:
 @click.option("--host", help="Where to listen; loopback only. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one. [default: 7400]")
 @click.option("--foreground/--detach", default=True, help="Stay here with a short log (default), or in the background.")
+@click.option("--say/--say-nothing", default=True, hidden=True)  # its own log is no place for the token
 @as_json
-def up(host: str | None, port: int | None, foreground: bool, as_json: bool) -> None:
+def up(host: str | None, port: int | None, foreground: bool, say: bool, as_json: bool) -> None:
     """Start the hub, with the git repository you stand in as the project.
 
     It prints where it listens and how an MCP client is told. Ctrl-C ends the hub; agents work on, and the
@@ -57,6 +58,8 @@ def up(host: str | None, port: int | None, foreground: bool, as_json: bool) -> N
     repo = launch.repository_here(Path.cwd())
 
     def ready(url: str, token: str) -> None:
+        if not say:
+            return
         if as_json:
             emit_line({"url": url, "folder": str(repo.worktree), "clients": client_configuration(url, token)})
         else:
