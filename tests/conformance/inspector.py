@@ -30,11 +30,14 @@ Call = Callable[..., Any]
 class Inspector:
     """The Inspector's command line, aimed at one server."""
 
-    def __init__(self, modules: Path, folder: Path, target: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, modules: Path, folder: Path, target: list[str], environment: dict[str, str], handed_on: list[str]
+    ) -> None:
         self._program = [str(modules / "node" / "bin" / "node"), str(modules / ".bin" / "mcp-inspector"), "--cli"]
         self._target = target
         self._folder = folder
         self._environment = environment
+        self._handed_on = [word for pair in handed_on for word in ("-e", pair)]
 
     def run(self, *arguments: str, code: int | None = 0) -> Any:
         """One call; its JSON."""
@@ -42,7 +45,8 @@ class Inspector:
         if self._target[0].startswith("http"):
             command = [*self._program, *self._target, *options]
         else:
-            command = [*self._program, *options, "--", *self._target]
+            # It gives a program that it starts a clean environment, and what it is told to.
+            command = [*self._program, *self._handed_on, *options, "--", *self._target]
         done = subprocess.run(
             command, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=DEADLINE_SECONDS,
@@ -102,10 +106,10 @@ def main(modules: Path) -> None:
     """Both transports against one hub."""
     with tempfile.TemporaryDirectory(prefix="qd-i-") as made:
         folder = Path(made)
-        repo = folder / "repo"
+        repo, state = folder / "repo", folder / "state"
         repo.mkdir()
         environment = {
-            **os.environ, "QD_STATE_DIR": str(folder / "state"), "HOME": made, "NO_COLOR": "1",
+            **os.environ, "QD_STATE_DIR": str(state), "HOME": made, "NO_COLOR": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null", "QD_FREE_MEMORY_MB": "0", "QD_FREE_DISK_MB": "0",
         }  # fmt: skip
         identity = ["-c", "user.name=Inspector", "-c", "user.email=inspector@example.invalid"]
@@ -125,9 +129,13 @@ def main(modules: Path) -> None:
             }
             for name, target in targets.items():
                 began = time.monotonic()
-                check(Inspector(modules, repo, target, environment), f"by-{name}")
+                check(Inspector(modules, repo, target, environment, [f"QD_STATE_DIR={state}"]), f"by-{name}")
                 print(f"inspector over {name}: all tools listed, an agent created, followed, looked at and deleted "
                       f"({time.monotonic() - began:.0f} s)")  # fmt: skip
+            # Both ways led to the one hub: none was started beside it.
+            assert [file.name for file in folder.rglob("hub.json")] == ["hub.json"], list(folder.rglob("hub.json"))
+            assert content(Inspector(modules, repo, targets["stdio"], environment, [f"QD_STATE_DIR={state}"]).call(
+                "list_agents"))["total_count"] == 0  # fmt: skip
         finally:
             qd("down", "--agents")
 
