@@ -23,6 +23,8 @@ class CommandCollector:
     """
 
     trigger: Trigger = "age"
+    env: Mapping[str, str] | None = None
+    """What the command gets beside the clean environment."""
 
     def __init__(self, key: str, table: FieldTable, *, source: str = "command") -> None:
         self.name = source
@@ -36,7 +38,7 @@ class CommandCollector:
         """The field's value. Raises `Unavailable` when the command fails, hangs or prints too much."""
         if not self._table.run:
             raise Unavailable(f"{self._key} has an empty argument list in `run`")
-        done = await run(self._table.run, cwd=workspace, timeout_seconds=self._table.timeout, check=False)
+        done = await run(self._table.run, cwd=workspace, env=self.env, timeout_seconds=self._table.timeout, check=False)
         if done.returncode != 0:
             raise Unavailable(f"{self._table.run[0]} ended with {done.returncode}: {_last_words(done)}")
         if len(done.stdout) > MAX_VALUE_BYTES:

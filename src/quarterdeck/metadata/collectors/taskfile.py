@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from quarterdeck import config
@@ -102,13 +103,17 @@ class TaskfileCollector(CommandCollector):
                 "`task` is not installed, so fields of the Taskfile cannot be read",
                 hint="install go-task, or declare the field under [metadata.fields] in quarterdeck.toml",
             )
-        return await super().collect(workspace)
+        with TemporaryDirectory(prefix="qd-task-") as scratch:
+            # Where `task` keeps the checksums of `sources`; otherwise it makes `.task` in the workspace.
+            self.env = {"TASK_TEMP_DIR": scratch}
+            return await super().collect(workspace)
 
 
 def collector(field: TaskField) -> TaskfileCollector:
     """The collector of one declared field."""
     table = FieldTable(
-        run=["task", "--silent", field.name],
+        # --force: a task whose `sources` have not changed says its fact all the same.
+        run=["task", "--silent", "--force", field.name],
         description=field.description,
         include_in_list=field.include_in_list,
         timeout=field.timeout,
