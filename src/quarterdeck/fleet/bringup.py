@@ -186,6 +186,8 @@ class Crew:
             # It had no time to tell of its end; the backend is certain of it.
             ended = replace(last.facts, session="stopped", status="stopped", activity=None, current_task=None)
             self._last[name] = LinkView(facts=ended)
+        elif last is None:
+            await self._recall_all(record)
 
     async def delete(self, name: str) -> None:
         """End the agent, save its unsaved work, remove its workspace and its folder."""
@@ -270,7 +272,10 @@ class Crew:
     async def _recall(self, record: AgentRecord) -> None:
         """What became of the task that a dead sidecar was at, from its file: it may have ended unheard."""
         facts = self._last.get(record.name, LinkView()).facts
-        if facts is None or facts.current_task is None:
+        if facts is None:
+            await self._recall_all(record)
+            return
+        if facts.current_task is None:
             return
         try:
             found, _ = await run_sync(partial(offline.tasks, self.backend(record).folder(record), offset=0, limit=50,
@@ -281,6 +286,18 @@ class Crew:
         last = next((task for task in found if task.id == facts.current_task.id), None)
         if last is not None and self._last.get(record.name, LinkView()).facts is facts:
             self._last[record.name] = LinkView(facts=replace(facts, current_task=None, last_task=last))
+            self.roster.look(record.name)
+
+    async def _recall_all(self, record: AgentRecord) -> None:
+        """What an agent did that this hub has never met alive."""
+        folder = self.backend(record).folder(record)
+        try:
+            found = await run_sync(offline.facts, folder, record.name, record.provider)
+        except QuarterdeckError as error:
+            log.warning("what agent %s did is not known: %s", record.name, error.message)
+            return
+        if found is not None and self.view(record.name).facts is None:
+            self._last[record.name] = LinkView(facts=found)
             self.roster.look(record.name)
 
     async def _restart_later(self, name: str) -> None:

@@ -54,8 +54,13 @@ class _Source:
             if status in ("pending", "starting"):
                 raise Starting(f"the agent is {status}")
             raise Unavailable(f"the agent is {status}")
-        client = await self._fleet.client(self.name)
-        answer: Mapping[str, Any] = await client.call(dict[str, Any], "GET", "/metadata")
+        try:
+            client = await self._fleet.client(self.name)
+            answer: Mapping[str, Any] = await client.call(dict[str, Any], "GET", "/metadata")
+        except Unavailable:
+            if status in ("pending", "starting"):
+                raise Starting(f"the agent is {status}") from None
+            raise
         return answer
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from quarterdeck.errors import Unavailable
-from quarterdeck.sidecar.model import LogEntry, Task, after_death
+from quarterdeck.sidecar.model import LogEntry, SidecarFacts, Task, after_death
 from quarterdeck.sidecar.spec import DATABASE_FILE
 from quarterdeck.sidecar.store import Store
 
@@ -46,3 +47,35 @@ def log_entries(folder: Path, *, offset: int, limit: int) -> tuple[list[LogEntry
     """Log entries, newest first, and how many there are. Raises `Unavailable` when the file cannot be read."""
     with _store(folder) as store:
         return store.log_entries(before=None, offset=offset, limit=limit) if store else ([], 0)
+
+
+def facts(folder: Path, name: str, provider: str) -> SidecarFacts | None:
+    """What was last known of an agent that nobody has heard of since this hub began; None before its first life.
+
+    Its sidecar must be certainly dead. Raises `Unavailable` when the file cannot be read.
+    """
+    with _store(folder) as store:
+        if store is None:
+            return None
+        found, _ = store.tasks(offset=0, limit=1)
+        waiting = [task for task in store.open_tasks() if task.sent_at is None]
+        return SidecarFacts(
+            agent=name,
+            incarnation=store.last_incarnation(),
+            revision=0,
+            observed_at=time.time(),
+            session="stopped",
+            status="stopped",
+            activity=None,
+            needs_attention=[],
+            sidecar_pid=0,
+            sidecar_started_at=0,
+            provider=provider,
+            last_event_at=store.last_event_at(),
+            last_event_seq=store.last_seq(),
+            last_task=after_death(found[0]) if found and found[0] not in waiting else None,
+            queue=len(waiting),
+            next_task=waiting[0] if waiting else None,
+            report=store.report(),
+            usage=store.usage(),
+        )

@@ -309,6 +309,11 @@ class Store:
         (seq,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         return int(seq)
 
+    def last_event_at(self) -> float | None:
+        """When the newest event was, None when there is none."""
+        row = self._db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        return float(row[0]) if row else None
+
     def log(
         self,
         kind: str,
