@@ -1,0 +1,227 @@
+"""The node agent: one async method per call of `quarterdeck.node.v1.NodeService`.
+
+It knows nothing of gRPC: `server.py` converts and calls it. Errors are those of `quarterdeck.errors`:
+`InvalidInput` (the request cannot be right), `NotFound` (no such service, component, file or container),
+`Conflict` (held by another operation, a taken container name, the node drains), `PreconditionFailed` (the
+expected generation is stale), `Unavailable` (the runtime does not answer), `StorageRefused` (disk full).
+
+Every mutation takes a `Mutation`: a retry with the same operation id gets the first answer (also the
+first error), without doing anything again; a stale expected generation is refused before anything is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from quarterdeck.node.model import Event, Mutation, ServiceDef, ServiceRecord
+from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.results import (
+    AdoptResult,
+    DeployPlan,
+    DeployProgress,
+    ExecOutput,
+    FileHeader,
+    HistoryEntry,
+    LiveCheck,
+    LogLine,
+    NodeInfo,
+    PushedFile,
+    PushRequest,
+    ServiceResult,
+    ServiceStatus,
+    SnapshotInfo,
+    SyncSummary,
+)
+
+
+class NodeAgent:
+    """A running node agent. Made by `NodeAgent.open`."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, options: AgentOptions) -> AsyncIterator[NodeAgent]:
+        """Open the registry, finish or undo what a killed agent left, start the monitor; close it all at the end.
+
+        Containers are left running. Raises `Conflict` when another agent holds the state folder and
+        `InternalError` when the registry cannot be read (the hint names the newest snapshot).
+        """
+        raise NotImplementedError
+        yield
+
+    # Deploying
+
+    def deploy(
+        self, service: ServiceDef, mutation: Mutation, *, components: Sequence[str] = (), plan_only: bool = False
+    ) -> AsyncIterator[DeployProgress]:
+        """Make the node run this definition; yields progress, the last item is step *done* with the result.
+
+        `components` limits it to those of the definition (the others of the registry stay as they are).
+        `plan_only` yields one *done* with the plan and changes nothing. The work goes on when the caller
+        goes away; a retry with the same operation id joins it or gets its answer.
+        """
+        raise NotImplementedError
+
+    async def plan(self, service: ServiceDef, *, components: Sequence[str] = ()) -> DeployPlan:
+        """What `deploy` would do now. Reads only."""
+        raise NotImplementedError
+
+    async def history(self, service: str) -> tuple[HistoryEntry, ...]:
+        """The definitions that were deployed, newest first. Raises `NotFound`."""
+        raise NotImplementedError
+
+    def rollback(
+        self, service: str, mutation: Mutation, *, generation: int | None = None, plan_only: bool = False
+    ) -> AsyncIterator[DeployProgress]:
+        """Deploy an earlier definition again, as a new generation: `generation`, or the last that went well
+        before the current one. As `deploy`; raises `NotFound` when history has no such one."""
+        raise NotImplementedError
+
+    # Lifecycle
+
+    async def stop_service(self, service: str, mutation: Mutation, *, component: str = "") -> ServiceResult:
+        """Stop it: desired state first, then the containers, then what was observed. Raises `NotFound`."""
+        raise NotImplementedError
+
+    async def start_service(self, service: str, mutation: Mutation, *, component: str = "") -> ServiceResult:
+        """Start it, making containers anew that were removed. Raises `NotFound`."""
+        raise NotImplementedError
+
+    async def restart_service(self, service: str, mutation: Mutation, *, component: str = "") -> ServiceResult:
+        """Stop and start it; the desired state becomes running. Raises `NotFound`."""
+        raise NotImplementedError
+
+    async def purge_service(self, service: str, mutation: Mutation, *, files: bool = False) -> ServiceResult:
+        """Remove its containers and forget it; with `files` its folder too. Named volumes stay. Raises `NotFound`."""
+        raise NotImplementedError
+
+    # Looking
+
+    async def list_services(self, *, service: str = "") -> tuple[ServiceRecord, ...]:
+        """What the registry says, by name; never asks the runtime. Raises `NotFound` for an unknown `service`."""
+        raise NotImplementedError
+
+    async def live_check(self, *, service: str = "", usage: bool = False) -> LiveCheck:
+        """Ask the runtime now and record what it says; with `usage` also processor and memory use.
+
+        A runtime that does not answer is told in `runtime_error`, not raised.
+        """
+        raise NotImplementedError
+
+    async def get_service_status(self, service: str, *, events: int = 20) -> ServiceStatus:
+        """The service, its drift asked for now, and its latest events. Raises `NotFound`."""
+        raise NotImplementedError
+
+    async def export(self, service: str) -> ServiceDef:
+        """The definition that deploys to what is registered (no secret in it). Raises `NotFound`."""
+        raise NotImplementedError
+
+    def events(
+        self, *, service: str = "", component: str = "", since: float = 0, limit: int = 100, follow: bool = False
+    ) -> AsyncIterator[Event]:
+        """The latest `limit` events at or after `since`, oldest first; with `follow` also those to come, for ever."""
+        raise NotImplementedError
+
+    def logs(
+        self, service: str, *, component: str = "", tail: int | None = None, since: float = 0, follow: bool = False
+    ) -> AsyncIterator[LogLine]:
+        """The output of its containers, merged by time; `tail` lines per component. Raises `NotFound`."""
+        raise NotImplementedError
+
+    def exec_command(
+        self, service: str, component: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""
+    ) -> AsyncIterator[ExecOutput]:
+        """Run a command inside a component's container; the last item has the exit code. `component` empty takes
+        the only one. Raises `NotFound`, and `Conflict` when it does not run."""
+        raise NotImplementedError
+
+    async def node_info(self) -> NodeInfo:
+        """Facts about the node; asks the runtime for its version only."""
+        raise NotImplementedError
+
+    # Taking over
+
+    async def sync_desired_state(
+        self,
+        services: Sequence[ServiceDef],
+        mutation: Mutation,
+        *,
+        prune: bool = False,
+        apply: bool = False,
+        plan_only: bool = False,
+    ) -> SyncSummary:
+        """Make the registry say what these definitions say.
+
+        Creates and updates; `active` decides the desired state; containers that belong to nobody are
+        recorded as *ignore*. `prune` removes managed services that are not defined, with their containers.
+        Containers are otherwise left alone unless `apply` (then every change is deployed or stopped).
+        """
+        raise NotImplementedError
+
+    async def adopt_containers(self, service: str, mutation: Mutation) -> AdoptResult:
+        """Take the containers named `SERVICE` and `SERVICE-*` as components, with the configuration they really
+        have and the state they are in; nothing is restarted. Raises `NotFound` when none matches."""
+        raise NotImplementedError
+
+    # Files
+
+    async def push_offset(self, service: str, path: str, sha256: str) -> int:
+        """How many bytes of this content an interrupted push left: where a resumed one begins (0: nothing)."""
+        raise NotImplementedError
+
+    async def push_file(self, request: PushRequest, chunks: AsyncIterator[bytes], mutation: Mutation) -> PushedFile:
+        """Write a file below the service's folder, atomically, making folders. Memory use does not depend on its size.
+
+        Raises `InvalidInput` for a path that leads out, and when size or sha256 differ (nothing is replaced then);
+        `Conflict` when `offset` is not where an interrupted push ended.
+        """
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def pull_file(
+        self, service: str, path: str, *, offset: int = 0
+    ) -> AsyncIterator[tuple[FileHeader, AsyncIterator[bytes]]]:
+        """Read a file: its header and its chunks from `offset` on. Raises `InvalidInput` and `NotFound`."""
+        raise NotImplementedError
+        yield
+
+    # Secrets (podman's own; a value goes in and never comes out)
+
+    async def set_secret(self, name: str, value: bytes, mutation: Mutation) -> None:
+        """Create or replace a podman secret. Containers see a new value once they are made anew."""
+        raise NotImplementedError
+
+    async def list_secrets(self) -> tuple[str, ...]:
+        """The names of the node's secrets."""
+        raise NotImplementedError
+
+    async def remove_secret(self, name: str, mutation: Mutation) -> None:
+        """Remove a secret. Raises `NotFound`, and `Conflict` when a component names it."""
+        raise NotImplementedError
+
+    # The node itself
+
+    async def pause(self, mutation: Mutation, *, service: str = "") -> None:
+        """No restarts and no enforcement, for a service or (empty) the whole node, until `resume`; survives a restart."""
+        raise NotImplementedError
+
+    async def resume(self, mutation: Mutation, *, service: str = "") -> None:
+        """Undo `pause` (and, for the whole node, `drain`)."""
+        raise NotImplementedError
+
+    async def drain(self, mutation: Mutation, *, stop: bool = False) -> tuple[ServiceResult, ...]:
+        """Take no more deploys until `resume`; with `stop` also stop every managed container, keeping desired states."""
+        raise NotImplementedError
+
+    async def snapshot(self) -> SnapshotInfo:
+        """A checked copy of the registry beside it; old ones beyond the number to keep are removed."""
+        raise NotImplementedError
+
+    async def list_snapshots(self) -> tuple[SnapshotInfo, ...]:
+        """The snapshots there are, newest first."""
+        raise NotImplementedError
+
+    async def restore(self, path: str, mutation: Mutation) -> SnapshotInfo:
+        """Put a snapshot (a name or path of `list_snapshots`) in the registry's place, after a snapshot of what is
+        there; containers are observed anew. Raises `NotFound`, and `InvalidInput` when it is damaged."""
+        raise NotImplementedError
