@@ -23,9 +23,12 @@ from quarterdeck.node.model import (
 )
 
 _UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_VOLUME_OPTIONS = frozenset(
-    ["ro", "rw", "z", "Z", "U", "O", "exec", "noexec", "dev", "nodev", "suid", "nosuid", "copy", "nocopy", "bind", "rbind", "shared", "rshared", "slave", "rslave", "private", "rprivate"]
-)
+# fmt: off
+_VOLUME_OPTIONS = frozenset((
+    "ro", "rw", "z", "Z", "U", "O", "exec", "noexec", "dev", "nodev", "suid", "nosuid", "copy", "nocopy",
+    "bind", "rbind", "shared", "rshared", "slave", "rslave", "private", "rprivate",
+))
+# fmt: on
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 _NAME_RULE = "lower-case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, at most 63"
