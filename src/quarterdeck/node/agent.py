@@ -11,7 +11,7 @@ first error), without doing anything again; a stale expected generation is refus
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from quarterdeck.node.model import Event, Mutation, ServiceDef, ServiceRecord
@@ -53,7 +53,7 @@ class NodeAgent:
 
     def deploy(
         self, service: ServiceDef, mutation: Mutation, *, components: Sequence[str] = (), plan_only: bool = False
-    ) -> AsyncIterator[DeployProgress]:
+    ) -> AsyncGenerator[DeployProgress, None]:
         """Make the node run this definition; yields progress, the last item is step *done* with the result.
 
         `components` limits it to those of the definition (the others of the registry stay as they are).
@@ -72,7 +72,7 @@ class NodeAgent:
 
     def rollback(
         self, service: str, mutation: Mutation, *, generation: int | None = None, plan_only: bool = False
-    ) -> AsyncIterator[DeployProgress]:
+    ) -> AsyncGenerator[DeployProgress, None]:
         """Deploy an earlier definition again, as a new generation: `generation`, or the last that went well
         before the current one. As `deploy`; raises `NotFound` when history has no such one."""
         raise NotImplementedError
@@ -118,19 +118,19 @@ class NodeAgent:
 
     def events(
         self, *, service: str = "", component: str = "", since: float = 0, limit: int = 100, follow: bool = False
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The latest `limit` events at or after `since`, oldest first; with `follow` also those to come, for ever."""
         raise NotImplementedError
 
     def logs(
         self, service: str, *, component: str = "", tail: int | None = None, since: float = 0, follow: bool = False
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine, None]:
         """The output of its containers, merged by time; `tail` lines per component. Raises `NotFound`."""
         raise NotImplementedError
 
     def exec_command(
         self, service: str, component: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""
-    ) -> AsyncIterator[ExecOutput]:
+    ) -> AsyncGenerator[ExecOutput, None]:
         """Run a command inside a component's container; the last item has the exit code. `component` empty takes
         the only one. Raises `NotFound`, and `Conflict` when it does not run."""
         raise NotImplementedError
@@ -202,7 +202,7 @@ class NodeAgent:
     # The node itself
 
     async def pause(self, mutation: Mutation, *, service: str = "") -> None:
-        """No restarts and no enforcement, for a service or (empty) the whole node, until `resume`; survives a restart."""
+        """No restarts and no enforcement until `resume`, for a service or (empty) the node; outlives the agent."""
         raise NotImplementedError
 
     async def resume(self, mutation: Mutation, *, service: str = "") -> None:
@@ -210,7 +210,7 @@ class NodeAgent:
         raise NotImplementedError
 
     async def drain(self, mutation: Mutation, *, stop: bool = False) -> tuple[ServiceResult, ...]:
-        """Take no more deploys until `resume`; with `stop` also stop every managed container, keeping desired states."""
+        """Take no more deploys until `resume`; with `stop` also stop every managed container (desired states stay)."""
         raise NotImplementedError
 
     async def snapshot(self) -> SnapshotInfo:

@@ -6,10 +6,10 @@ Pure frozen dataclasses. Times are seconds since the epoch, sizes bytes, duratio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from quarterdeck.node.model import ComponentRecord, Desired, Event, Observed, ServiceDef, ServiceRecord, State
+from quarterdeck.node.model import Desired, Event, Observed, ServiceDef, ServiceRecord, State
 
 Action = Literal["create", "replace", "start", "stop", "keep", "remove"]
 Outcome = Literal[
@@ -319,7 +319,7 @@ class NodeInfo:
     schema: int
     runtime: RuntimeInfo | None = None
     runtime_error: str = ""
-    labels: Mapping[str, str] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
