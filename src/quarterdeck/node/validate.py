@@ -98,7 +98,7 @@ def _service_problems(service: ServiceDef) -> Iterator[Problem]:
     if not service.components:
         yield Problem("components", "a service needs at least one component: add [[components]] with name and image")
     names = Counter(each.name for each in service.components)
-    ports: dict[tuple[str, int, str], str] = {}
+    ports: dict[tuple[str, int, str], tuple[str, int]] = {}
     for index, component in enumerate(service.components):
         key = f"components[{index}]"
         if names[component.name] > 1:
@@ -107,8 +107,8 @@ def _service_problems(service: ServiceDef) -> Iterator[Problem]:
             yield Problem(f"{key}.name", "service and component name together are longer than 63; shorten one")
         yield from _component_problems(key, component)
         for number, port in enumerate(component.ports):
-            taken = ports.setdefault((port.host_ip, port.host, port.protocol), component.name)
-            if taken != component.name or component.ports.index(port) != number:
+            taken, first = ports.setdefault((port.host_ip, port.host, port.protocol), (component.name, number))
+            if (taken, first) != (component.name, number):
                 yield Problem(f"{key}.ports[{number}]", f"host port {port.host} is already used by {taken!r}")
         for number, other in enumerate(component.depends_on):
             if other not in names or other == component.name:
