@@ -141,6 +141,11 @@ class NodeClient:
             call.cancel()
 
     @property
+    def name(self) -> str:
+        """The node's name, as cli.toml has it."""
+        return self._target.name
+
+    @property
     def _who(self) -> str:
         return f"node {self._target.name} ({self._target.address})"
 
