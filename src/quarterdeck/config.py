@@ -246,18 +246,18 @@ def load_settings(
             f"{strange[0]} overrides no key of {file.name}",
             hint=f"a key `[section] key` is {prefix}_SECTION_KEY; unset what you do not mean",
         )
-    return convert(data, kind, origin=str(file))
+    return convert(data, kind, origin=str(file), hint="docs/nodes.md lists every key and what it takes")
 
 
 def _override(data: dict[str, Any], kind: Any, prefix: str, known: set[str]) -> None:
     for field in msgspec.structs.fields(kind):
         name = f"{prefix}_{field.encode_name}".upper()
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            section = data.setdefault(field.encode_name, {})
+            section = data.get(field.encode_name, {})
             if isinstance(section, dict):
                 _override(section, field.type, name, known)
-            if not section and not field.required:
-                data.pop(field.encode_name, None)
+                if section:
+                    data[field.encode_name] = section
             continue
         known.add(name)
         if name in os.environ:
@@ -302,11 +302,11 @@ def parse(text: str, *, origin: str) -> FileConfig:
     return convert(data, FileConfig, origin=origin)
 
 
-def convert(data: Any, kind: type[T], *, origin: str) -> T:
+def convert(
+    data: Any, kind: type[T], *, origin: str, hint: str = "docs/configuration.md lists every key and what it takes"
+) -> T:
     """Check parsed data against a table class. Raises `InvalidInput` naming the origin and the key."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise InvalidInput(
-            f"{origin}: {error}", hint="docs/configuration.md lists every key and what it takes"
-        ) from error
+        raise InvalidInput(f"{origin}: {error}", hint=hint) from error

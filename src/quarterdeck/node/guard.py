@@ -115,46 +115,32 @@ class Guard(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    async def _admit(self, method: str, header: str | None, record: dict[str, str]) -> None:
+    async def _admit(self, method: str, header: str | None, record: _Record) -> None:
         needed = NEEDED.get(method, Role.ADMIN)
         if needed is None:
             return
         given = bearer_token(header)
         identity = await self._verifier.verify(given)
-        record["caller"] = identity.subject
+        record.caller = identity.subject
         identity.must_be(needed)
         _caller.set(identity)
         if method == f"{ACCOUNTS}Logout":
             _token.set(given)
 
     @contextlib.contextmanager
-    def _recorded(self, method: str, context: Any) -> Iterator[dict[str, str]]:
-        at, began = time.time(), time.monotonic()
-        record = {"caller": "", "outcome": "OK", "detail": ""}
-        operation: list[str] = []
-        _operation.set(operation)
+    def _recorded(self, method: str, context: Any) -> Iterator[_Record]:
+        record = _Record(self._audit, method, unquote(context.peer()))
+        _operation.set(record.operation)
         try:
             yield record
+            record.write("OK")
         except (asyncio.CancelledError, GeneratorExit):
-            record["outcome"] = "CANCELLED"
+            record.write("CANCELLED")
             raise
-        finally:
-            self._audit.write(
-                AuditRecord(
-                    at=round(at, 3),
-                    method=method,
-                    caller=record["caller"],
-                    peer=unquote(context.peer()),
-                    outcome=record["outcome"],
-                    duration_ms=round((time.monotonic() - began) * 1000, 2),
-                    operation_id=operation[0] if operation else "",
-                    detail=record["detail"],
-                )
-            )
 
-    async def _refuse(self, error: Exception, method: str, context: Any, record: dict[str, str]) -> None:
+    async def _refuse(self, error: Exception, method: str, context: Any, record: _Record) -> None:
         if isinstance(error, grpc.aio.AbortError):
-            record["outcome"] = context.code().name if context.code() else "ABORTED"
+            record.write(context.code().name if context.code() else "ABORTED")
             raise error
         if isinstance(error, QuarterdeckError):
             ours = error
@@ -164,9 +150,41 @@ class Guard(grpc.aio.ServerInterceptor):
             log.error("%s failed", method, exc_info=error)
             ours = QuarterdeckError("something went wrong inside; the node's log has the details")
         status = status_of(ours)
-        record["outcome"] = status.name
-        record["detail"] = ours.message[:500]
+        # Before the answer: who was answered finds the record.
+        record.write(status.name, ours.message)
         await context.abort(status, shortened(ours.message), metadata_of(ours))
+
+
+class _Record:
+    """The audit record of a call while it is made; written once."""
+
+    def __init__(self, sink: AuditSink, method: str, peer: str) -> None:
+        self.caller = ""
+        self.operation: list[str] = []
+        self._sink = sink
+        self._method = method
+        self._peer = peer
+        self._at = time.time()
+        self._began = time.monotonic()
+        self._written = False
+
+    def write(self, outcome: str, detail: str = "") -> None:
+        """Say how it ended."""
+        if self._written:
+            return
+        self._written = True
+        self._sink.write(
+            AuditRecord(
+                at=round(self._at, 3),
+                method=self._method,
+                caller=self.caller,
+                peer=self._peer,
+                outcome=outcome,
+                duration_ms=round((time.monotonic() - self._began) * 1000, 2),
+                operation_id=self.operation[0] if self.operation else "",
+                detail=detail[:500],
+            )
+        )
 
 
 async def _no_such_method(request: Any, context: Any) -> Any:
