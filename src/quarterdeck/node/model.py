@@ -242,7 +242,8 @@ class Operation:
     """A mutation as it is remembered: a retry with the same id gets the first answer.
 
     `request` is a hash of what was asked (the same id with another request is refused), `answer` the JSON of
-    the result or error, `steps` the journal that recovery reads. `lease_until` is when a dead holder loses it.
+    the result or error, `steps` the JSON of what was asked, which recovery reads. `lease_until` is when a
+    dead holder loses it.
     """
 
     id: str
