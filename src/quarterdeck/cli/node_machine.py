@@ -60,6 +60,7 @@ kind = "local"
 @click.option("--state-dir", default="/var/lib/quarterdeck-node", show_default=True)
 @click.option("--days", type=float, default=397, show_default=True, help="How long the certificate is valid.")
 @click.option("--renew", is_flag=True, help="Make a new certificate from the CA that is there, for the same hosts.")
+@click.option("--owner", default="", metavar="USER", help="The user that the agent runs as; gets the key to read.")
 @click.option("--admin", default="", metavar="ACCOUNT", help="Make this admin account; its password is asked for.")
 @command
 async def init(
@@ -71,6 +72,7 @@ async def init(
     state_dir: str,
     days: float,
     renew: bool,
+    owner: str,
     admin: str,
 ) -> int:
     """Make a private CA, a server certificate and a node.toml; what is there already is kept.
@@ -101,12 +103,34 @@ async def init(
         click.echo(f"{file}: written")
     if admin:
         _make_admin(file, admin)
+    if owner:
+        _give_to(owner, [cert, key, *_accounts_files(file)])
     (authority,) = pki.read_chain(ca.read_bytes(), origin=str(ca))
     if not renew:
         click.echo(f"{ca_key}: keep a copy elsewhere; whoever has it can pretend to be this node")
         click.echo("Then `qd node serve` here, and where you work:")
         click.echo(f"    qd node join NAME {hosts[0]}:{port} --fingerprint {authority.fingerprint}")
     return 0
+
+
+def _accounts_files(file: Path) -> list[Path]:
+    from quarterdeck.node.settings import load_node_settings
+
+    return sorted(load_node_settings(file).state_dir.glob("accounts.sqlite3*"))
+
+
+def _give_to(owner: str, files: list[Path]) -> None:
+    import shutil
+
+    from quarterdeck.errors import InvalidInput
+
+    for each in files:
+        try:
+            shutil.chown(each, owner)
+        except (LookupError, PermissionError) as error:
+            raise InvalidInput(
+                f"{each} cannot be given to {owner!r}: {error}", hint="--owner names a user here"
+            ) from error
 
 
 def _make_admin(file: Path, name: str) -> None:
@@ -228,7 +252,6 @@ async def local_snapshot(config: Path) -> SnapshotInfo:
 
 async def local_restore(config: Path, path: str) -> SnapshotInfo:
     """A restore on the node itself. Raises `Conflict` while its agent runs, `NotFound`, `InvalidInput`."""
-    import time
 
     from quarterdeck.node import snapshot
     from quarterdeck.node.lock import held
