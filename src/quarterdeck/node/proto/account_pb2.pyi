@@ -1,27 +1,26 @@
 # Made by scripts/proto.py (`make proto`); edit the .proto files instead.
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LoginRequest(_message.Message):
-    __slots__ = ("password", "user")
+    __slots__ = ("user", "password")
     USER_FIELD_NUMBER: _ClassVar[int]
     PASSWORD_FIELD_NUMBER: _ClassVar[int]
     user: str
     password: str
-    def __init__(self, user: str | None = ..., password: str | None = ...) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
 
 class LoginResponse(_message.Message):
-    __slots__ = ("caller", "token")
+    __slots__ = ("token", "caller")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
     token: str
     caller: Caller
-    def __init__(self, token: str | None = ..., caller: Caller | _Mapping | None = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ...) -> None: ...
 
 class LogoutRequest(_message.Message):
     __slots__ = ()
@@ -39,10 +38,10 @@ class WhoAmIResponse(_message.Message):
     __slots__ = ("caller",)
     CALLER_FIELD_NUMBER: _ClassVar[int]
     caller: Caller
-    def __init__(self, caller: Caller | _Mapping | None = ...) -> None: ...
+    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ...) -> None: ...
 
 class Caller(_message.Message):
-    __slots__ = ("expires_at", "issuer", "role", "subject")
+    __slots__ = ("subject", "role", "issuer", "expires_at")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     ISSUER_FIELD_NUMBER: _ClassVar[int]
@@ -51,10 +50,4 @@ class Caller(_message.Message):
     role: str
     issuer: str
     expires_at: float
-    def __init__(
-        self,
-        subject: str | None = ...,
-        role: str | None = ...,
-        issuer: str | None = ...,
-        expires_at: float | None = ...,
-    ) -> None: ...
+    def __init__(self, subject: _Optional[str] = ..., role: _Optional[str] = ..., issuer: _Optional[str] = ..., expires_at: _Optional[float] = ...) -> None: ...

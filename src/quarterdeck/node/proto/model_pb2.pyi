@@ -1,12 +1,10 @@
 # Made by scripts/proto.py (`make proto`); edit the .proto files instead.
-from collections.abc import Iterable as _Iterable
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -53,7 +51,6 @@ class Health(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HEALTH_STARTING: _ClassVar[Health]
     HEALTH_HEALTHY: _ClassVar[Health]
     HEALTH_UNHEALTHY: _ClassVar[Health]
-
 PROTOCOL_UNSPECIFIED: Protocol
 PROTOCOL_TCP: Protocol
 PROTOCOL_UDP: Protocol
@@ -82,7 +79,7 @@ HEALTH_HEALTHY: Health
 HEALTH_UNHEALTHY: Health
 
 class Port(_message.Message):
-    __slots__ = ("container", "host", "host_ip", "protocol")
+    __slots__ = ("host", "container", "protocol", "host_ip")
     HOST_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -91,52 +88,40 @@ class Port(_message.Message):
     container: int
     protocol: Protocol
     host_ip: str
-    def __init__(
-        self,
-        host: int | None = ...,
-        container: int | None = ...,
-        protocol: Protocol | str | None = ...,
-        host_ip: str | None = ...,
-    ) -> None: ...
+    def __init__(self, host: _Optional[int] = ..., container: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., host_ip: _Optional[str] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("options", "source", "target")
+    __slots__ = ("source", "target", "options")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     source: str
     target: str
     options: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self, source: str | None = ..., target: str | None = ..., options: _Iterable[str] | None = ...
-    ) -> None: ...
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Secret(_message.Message):
-    __slots__ = ("kind", "name", "target")
+    __slots__ = ("name", "kind", "target")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: SecretKind
     target: str
-    def __init__(
-        self, name: str | None = ..., kind: SecretKind | str | None = ..., target: str | None = ...
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[SecretKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("cpus", "memory", "pids")
+    __slots__ = ("memory", "cpus", "pids")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     CPUS_FIELD_NUMBER: _ClassVar[int]
     PIDS_FIELD_NUMBER: _ClassVar[int]
     memory: int
     cpus: float
     pids: int
-    def __init__(
-        self, memory: int | None = ..., cpus: float | None = ..., pids: int | None = ...
-    ) -> None: ...
+    def __init__(self, memory: _Optional[int] = ..., cpus: _Optional[float] = ..., pids: _Optional[int] = ...) -> None: ...
 
 class Healthcheck(_message.Message):
-    __slots__ = ("command", "interval", "retries", "start_period", "timeout")
+    __slots__ = ("command", "interval", "timeout", "retries", "start_period")
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
@@ -147,52 +132,24 @@ class Healthcheck(_message.Message):
     timeout: float
     retries: int
     start_period: float
-    def __init__(
-        self,
-        command: _Iterable[str] | None = ...,
-        interval: float | None = ...,
-        timeout: float | None = ...,
-        retries: int | None = ...,
-        start_period: float | None = ...,
-    ) -> None: ...
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., interval: _Optional[float] = ..., timeout: _Optional[float] = ..., retries: _Optional[int] = ..., start_period: _Optional[float] = ...) -> None: ...
 
 class ComponentSpec(_message.Message):
-    __slots__ = (
-        "cmd",
-        "depends_on",
-        "entrypoint",
-        "env",
-        "env_files",
-        "healthcheck",
-        "image",
-        "labels",
-        "limits",
-        "name",
-        "network",
-        "ports",
-        "restart",
-        "secrets",
-        "stop_seconds",
-        "user",
-        "volumes",
-        "workdir",
-    )
+    __slots__ = ("name", "image", "ports", "volumes", "entrypoint", "cmd", "env", "env_files", "secrets", "user", "workdir", "network", "restart", "limits", "healthcheck", "depends_on", "labels", "stop_seconds")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
-        def __init__(self, key: str | None = ..., value: str | None = ...) -> None: ...
-
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
-        def __init__(self, key: str | None = ..., value: str | None = ...) -> None: ...
-
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
@@ -229,30 +186,10 @@ class ComponentSpec(_message.Message):
     depends_on: _containers.RepeatedScalarFieldContainer[str]
     labels: _containers.ScalarMap[str, str]
     stop_seconds: int
-    def __init__(
-        self,
-        name: str | None = ...,
-        image: str | None = ...,
-        ports: _Iterable[Port | _Mapping] | None = ...,
-        volumes: _Iterable[Volume | _Mapping] | None = ...,
-        entrypoint: _Iterable[str] | None = ...,
-        cmd: _Iterable[str] | None = ...,
-        env: _Mapping[str, str] | None = ...,
-        env_files: _Iterable[str] | None = ...,
-        secrets: _Iterable[Secret | _Mapping] | None = ...,
-        user: str | None = ...,
-        workdir: str | None = ...,
-        network: str | None = ...,
-        restart: Restart | str | None = ...,
-        limits: Limits | _Mapping | None = ...,
-        healthcheck: Healthcheck | _Mapping | None = ...,
-        depends_on: _Iterable[str] | None = ...,
-        labels: _Mapping[str, str] | None = ...,
-        stop_seconds: int | None = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., image: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ..., entrypoint: _Optional[_Iterable[str]] = ..., cmd: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., env_files: _Optional[_Iterable[str]] = ..., secrets: _Optional[_Iterable[_Union[Secret, _Mapping]]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., network: _Optional[str] = ..., restart: _Optional[_Union[Restart, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., healthcheck: _Optional[_Union[Healthcheck, _Mapping]] = ..., depends_on: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., stop_seconds: _Optional[int] = ...) -> None: ...
 
 class ServiceDef(_message.Message):
-    __slots__ = ("active", "components", "enforce", "name", "node")
+    __slots__ = ("name", "components", "node", "active", "enforce")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -263,31 +200,10 @@ class ServiceDef(_message.Message):
     node: str
     active: bool
     enforce: bool
-    def __init__(
-        self,
-        name: str | None = ...,
-        components: _Iterable[ComponentSpec | _Mapping] | None = ...,
-        node: str | None = ...,
-        active: bool | None = ...,
-        enforce: bool | None = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentSpec, _Mapping]]] = ..., node: _Optional[str] = ..., active: _Optional[bool] = ..., enforce: _Optional[bool] = ...) -> None: ...
 
 class Observed(_message.Message):
-    __slots__ = (
-        "at",
-        "container_id",
-        "exit_code",
-        "finished_at",
-        "generation",
-        "health",
-        "image",
-        "image_digest",
-        "message",
-        "pid",
-        "spec_hash",
-        "started_at",
-        "state",
-    )
+    __slots__ = ("state", "at", "container_id", "pid", "image", "image_digest", "spec_hash", "generation", "started_at", "finished_at", "exit_code", "health", "message")
     STATE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -314,36 +230,10 @@ class Observed(_message.Message):
     exit_code: int
     health: Health
     message: str
-    def __init__(
-        self,
-        state: State | str | None = ...,
-        at: float | None = ...,
-        container_id: str | None = ...,
-        pid: int | None = ...,
-        image: str | None = ...,
-        image_digest: str | None = ...,
-        spec_hash: str | None = ...,
-        generation: int | None = ...,
-        started_at: float | None = ...,
-        finished_at: float | None = ...,
-        exit_code: int | None = ...,
-        health: Health | str | None = ...,
-        message: str | None = ...,
-    ) -> None: ...
+    def __init__(self, state: _Optional[_Union[State, str]] = ..., at: _Optional[float] = ..., container_id: _Optional[str] = ..., pid: _Optional[int] = ..., image: _Optional[str] = ..., image_digest: _Optional[str] = ..., spec_hash: _Optional[str] = ..., generation: _Optional[int] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., exit_code: _Optional[int] = ..., health: _Optional[_Union[Health, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ComponentRecord(_message.Message):
-    __slots__ = (
-        "container_name",
-        "desired",
-        "generation",
-        "image_digest",
-        "observed",
-        "restarts",
-        "service",
-        "spec",
-        "spec_hash",
-        "version",
-    )
+    __slots__ = ("service", "spec", "container_name", "desired", "generation", "spec_hash", "version", "image_digest", "observed", "restarts")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -364,22 +254,10 @@ class ComponentRecord(_message.Message):
     image_digest: str
     observed: Observed
     restarts: int
-    def __init__(
-        self,
-        service: str | None = ...,
-        spec: ComponentSpec | _Mapping | None = ...,
-        container_name: str | None = ...,
-        desired: Desired | str | None = ...,
-        generation: int | None = ...,
-        spec_hash: str | None = ...,
-        version: str | None = ...,
-        image_digest: str | None = ...,
-        observed: Observed | _Mapping | None = ...,
-        restarts: int | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., spec: _Optional[_Union[ComponentSpec, _Mapping]] = ..., container_name: _Optional[str] = ..., desired: _Optional[_Union[Desired, str]] = ..., generation: _Optional[int] = ..., spec_hash: _Optional[str] = ..., version: _Optional[str] = ..., image_digest: _Optional[str] = ..., observed: _Optional[_Union[Observed, _Mapping]] = ..., restarts: _Optional[int] = ...) -> None: ...
 
 class ServiceRecord(_message.Message):
-    __slots__ = ("active", "components", "enforce", "generation", "managed", "name", "node", "paused", "updated_at")
+    __slots__ = ("name", "generation", "components", "active", "enforce", "managed", "paused", "node", "updated_at")
     NAME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
@@ -398,21 +276,10 @@ class ServiceRecord(_message.Message):
     paused: bool
     node: str
     updated_at: float
-    def __init__(
-        self,
-        name: str | None = ...,
-        generation: int | None = ...,
-        components: _Iterable[ComponentRecord | _Mapping] | None = ...,
-        active: bool | None = ...,
-        enforce: bool | None = ...,
-        managed: bool | None = ...,
-        paused: bool | None = ...,
-        node: str | None = ...,
-        updated_at: float | None = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., generation: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentRecord, _Mapping]]] = ..., active: _Optional[bool] = ..., enforce: _Optional[bool] = ..., managed: _Optional[bool] = ..., paused: _Optional[bool] = ..., node: _Optional[str] = ..., updated_at: _Optional[float] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("at", "component", "details", "from_state", "id", "kind", "message", "service", "to_state")
+    __slots__ = ("id", "at", "service", "component", "kind", "message", "from_state", "to_state", "details")
     ID_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
@@ -431,15 +298,4 @@ class Event(_message.Message):
     from_state: str
     to_state: str
     details: str
-    def __init__(
-        self,
-        id: int | None = ...,
-        at: float | None = ...,
-        service: str | None = ...,
-        component: str | None = ...,
-        kind: str | None = ...,
-        message: str | None = ...,
-        from_state: str | None = ...,
-        to_state: str | None = ...,
-        details: str | None = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., at: _Optional[float] = ..., service: _Optional[str] = ..., component: _Optional[str] = ..., kind: _Optional[str] = ..., message: _Optional[str] = ..., from_state: _Optional[str] = ..., to_state: _Optional[str] = ..., details: _Optional[str] = ...) -> None: ...

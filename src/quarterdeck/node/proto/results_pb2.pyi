@@ -1,14 +1,11 @@
 # Made by scripts/proto.py (`make proto`); edit the .proto files instead.
-from collections.abc import Iterable as _Iterable
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
+from quarterdeck.node.proto import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-
-from quarterdeck.node.proto import model_pb2 as _model_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -74,7 +71,6 @@ class RuntimeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUNTIME_KIND_UNSPECIFIED: _ClassVar[RuntimeKind]
     RUNTIME_KIND_CLI: _ClassVar[RuntimeKind]
     RUNTIME_KIND_API: _ClassVar[RuntimeKind]
-
 ACTION_UNSPECIFIED: Action
 ACTION_CREATE: Action
 ACTION_REPLACE: Action
@@ -122,19 +118,17 @@ RUNTIME_KIND_CLI: RuntimeKind
 RUNTIME_KIND_API: RuntimeKind
 
 class FieldChange(_message.Message):
-    __slots__ = ("after", "before", "field")
+    __slots__ = ("field", "before", "after")
     FIELD_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     field: str
     before: str
     after: str
-    def __init__(
-        self, field: str | None = ..., before: str | None = ..., after: str | None = ...
-    ) -> None: ...
+    def __init__(self, field: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
 
 class PlannedAction(_message.Message):
-    __slots__ = ("action", "changes", "component", "container_name", "reason")
+    __slots__ = ("component", "container_name", "action", "changes", "reason")
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_NAME_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
@@ -145,17 +139,10 @@ class PlannedAction(_message.Message):
     action: Action
     changes: _containers.RepeatedCompositeFieldContainer[FieldChange]
     reason: str
-    def __init__(
-        self,
-        component: str | None = ...,
-        container_name: str | None = ...,
-        action: Action | str | None = ...,
-        changes: _Iterable[FieldChange | _Mapping] | None = ...,
-        reason: str | None = ...,
-    ) -> None: ...
+    def __init__(self, component: _Optional[str] = ..., container_name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., changes: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeployPlan(_message.Message):
-    __slots__ = ("actions", "generation", "next_generation", "service")
+    __slots__ = ("service", "generation", "next_generation", "actions")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     NEXT_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -164,16 +151,10 @@ class DeployPlan(_message.Message):
     generation: int
     next_generation: int
     actions: _containers.RepeatedCompositeFieldContainer[PlannedAction]
-    def __init__(
-        self,
-        service: str | None = ...,
-        generation: int | None = ...,
-        next_generation: int | None = ...,
-        actions: _Iterable[PlannedAction | _Mapping] | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., generation: _Optional[int] = ..., next_generation: _Optional[int] = ..., actions: _Optional[_Iterable[_Union[PlannedAction, _Mapping]]] = ...) -> None: ...
 
 class ComponentResult(_message.Message):
-    __slots__ = ("component", "container_id", "image_digest", "message", "outcome", "seconds")
+    __slots__ = ("component", "outcome", "message", "container_id", "image_digest", "seconds")
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -186,18 +167,10 @@ class ComponentResult(_message.Message):
     container_id: str
     image_digest: str
     seconds: float
-    def __init__(
-        self,
-        component: str | None = ...,
-        outcome: Outcome | str | None = ...,
-        message: str | None = ...,
-        container_id: str | None = ...,
-        image_digest: str | None = ...,
-        seconds: float | None = ...,
-    ) -> None: ...
+    def __init__(self, component: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., message: _Optional[str] = ..., container_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class ServiceResult(_message.Message):
-    __slots__ = ("components", "generation", "operation_id", "service")
+    __slots__ = ("service", "operation_id", "generation", "components")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -206,16 +179,10 @@ class ServiceResult(_message.Message):
     operation_id: str
     generation: int
     components: _containers.RepeatedCompositeFieldContainer[ComponentResult]
-    def __init__(
-        self,
-        service: str | None = ...,
-        operation_id: str | None = ...,
-        generation: int | None = ...,
-        components: _Iterable[ComponentResult | _Mapping] | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., operation_id: _Optional[str] = ..., generation: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentResult, _Mapping]]] = ...) -> None: ...
 
 class DeployProgress(_message.Message):
-    __slots__ = ("at", "component", "final", "message", "plan", "result", "service", "step")
+    __slots__ = ("service", "component", "step", "at", "message", "result", "final", "plan")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -232,20 +199,10 @@ class DeployProgress(_message.Message):
     result: ComponentResult
     final: ServiceResult
     plan: DeployPlan
-    def __init__(
-        self,
-        service: str | None = ...,
-        component: str | None = ...,
-        step: Step | str | None = ...,
-        at: float | None = ...,
-        message: str | None = ...,
-        result: ComponentResult | _Mapping | None = ...,
-        final: ServiceResult | _Mapping | None = ...,
-        plan: DeployPlan | _Mapping | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., component: _Optional[str] = ..., step: _Optional[_Union[Step, str]] = ..., at: _Optional[float] = ..., message: _Optional[str] = ..., result: _Optional[_Union[ComponentResult, _Mapping]] = ..., final: _Optional[_Union[ServiceResult, _Mapping]] = ..., plan: _Optional[_Union[DeployPlan, _Mapping]] = ...) -> None: ...
 
 class HistoryEntry(_message.Message):
-    __slots__ = ("actor", "at", "current", "definition", "generation", "ok", "service")
+    __slots__ = ("service", "generation", "at", "actor", "ok", "current", "definition")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -260,19 +217,10 @@ class HistoryEntry(_message.Message):
     ok: bool
     current: bool
     definition: _model_pb2.ServiceDef
-    def __init__(
-        self,
-        service: str | None = ...,
-        generation: int | None = ...,
-        at: float | None = ...,
-        actor: str | None = ...,
-        ok: bool | None = ...,
-        current: bool | None = ...,
-        definition: _model_pb2.ServiceDef | _Mapping | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., generation: _Optional[int] = ..., at: _Optional[float] = ..., actor: _Optional[str] = ..., ok: _Optional[bool] = ..., current: _Optional[bool] = ..., definition: _Optional[_Union[_model_pb2.ServiceDef, _Mapping]] = ...) -> None: ...
 
 class Drift(_message.Message):
-    __slots__ = ("actual", "component", "desired", "field", "kind")
+    __slots__ = ("component", "kind", "field", "desired", "actual")
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     FIELD_FIELD_NUMBER: _ClassVar[int]
@@ -283,14 +231,7 @@ class Drift(_message.Message):
     field: str
     desired: str
     actual: str
-    def __init__(
-        self,
-        component: str | None = ...,
-        kind: DriftKind | str | None = ...,
-        field: str | None = ...,
-        desired: str | None = ...,
-        actual: str | None = ...,
-    ) -> None: ...
+    def __init__(self, component: _Optional[str] = ..., kind: _Optional[_Union[DriftKind, str]] = ..., field: _Optional[str] = ..., desired: _Optional[str] = ..., actual: _Optional[str] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("cpu_percent", "memory", "memory_limit", "pids")
@@ -302,26 +243,10 @@ class Usage(_message.Message):
     memory: int
     memory_limit: int
     pids: int
-    def __init__(
-        self,
-        cpu_percent: float | None = ...,
-        memory: int | None = ...,
-        memory_limit: int | None = ...,
-        pids: int | None = ...,
-    ) -> None: ...
+    def __init__(self, cpu_percent: _Optional[float] = ..., memory: _Optional[int] = ..., memory_limit: _Optional[int] = ..., pids: _Optional[int] = ...) -> None: ...
 
 class LiveComponent(_message.Message):
-    __slots__ = (
-        "changed",
-        "component",
-        "container_name",
-        "desired",
-        "observed",
-        "previous",
-        "service",
-        "usage",
-        "version",
-    )
+    __slots__ = ("service", "component", "container_name", "desired", "observed", "version", "changed", "previous", "usage")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -340,21 +265,10 @@ class LiveComponent(_message.Message):
     changed: bool
     previous: _model_pb2.State
     usage: Usage
-    def __init__(
-        self,
-        service: str | None = ...,
-        component: str | None = ...,
-        container_name: str | None = ...,
-        desired: _model_pb2.Desired | str | None = ...,
-        observed: _model_pb2.Observed | _Mapping | None = ...,
-        version: str | None = ...,
-        changed: bool | None = ...,
-        previous: _model_pb2.State | str | None = ...,
-        usage: Usage | _Mapping | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., component: _Optional[str] = ..., container_name: _Optional[str] = ..., desired: _Optional[_Union[_model_pb2.Desired, str]] = ..., observed: _Optional[_Union[_model_pb2.Observed, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[bool] = ..., previous: _Optional[_Union[_model_pb2.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class LiveCheck(_message.Message):
-    __slots__ = ("at", "components", "runtime_error", "unmanaged")
+    __slots__ = ("at", "components", "unmanaged", "runtime_error")
     AT_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     UNMANAGED_FIELD_NUMBER: _ClassVar[int]
@@ -363,16 +277,10 @@ class LiveCheck(_message.Message):
     components: _containers.RepeatedCompositeFieldContainer[LiveComponent]
     unmanaged: _containers.RepeatedScalarFieldContainer[str]
     runtime_error: str
-    def __init__(
-        self,
-        at: float | None = ...,
-        components: _Iterable[LiveComponent | _Mapping] | None = ...,
-        unmanaged: _Iterable[str] | None = ...,
-        runtime_error: str | None = ...,
-    ) -> None: ...
+    def __init__(self, at: _Optional[float] = ..., components: _Optional[_Iterable[_Union[LiveComponent, _Mapping]]] = ..., unmanaged: _Optional[_Iterable[str]] = ..., runtime_error: _Optional[str] = ...) -> None: ...
 
 class ServiceStatus(_message.Message):
-    __slots__ = ("drift", "events", "runtime_error", "service")
+    __slots__ = ("service", "drift", "events", "runtime_error")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
@@ -381,16 +289,10 @@ class ServiceStatus(_message.Message):
     drift: _containers.RepeatedCompositeFieldContainer[Drift]
     events: _containers.RepeatedCompositeFieldContainer[_model_pb2.Event]
     runtime_error: str
-    def __init__(
-        self,
-        service: _model_pb2.ServiceRecord | _Mapping | None = ...,
-        drift: _Iterable[Drift | _Mapping] | None = ...,
-        events: _Iterable[_model_pb2.Event | _Mapping] | None = ...,
-        runtime_error: str | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[_Union[_model_pb2.ServiceRecord, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_model_pb2.Event, _Mapping]]] = ..., runtime_error: _Optional[str] = ...) -> None: ...
 
 class SyncItem(_message.Message):
-    __slots__ = ("changes", "generation", "message", "outcome", "service")
+    __slots__ = ("service", "outcome", "generation", "changes", "message")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -401,17 +303,10 @@ class SyncItem(_message.Message):
     generation: int
     changes: _containers.RepeatedCompositeFieldContainer[FieldChange]
     message: str
-    def __init__(
-        self,
-        service: str | None = ...,
-        outcome: Outcome | str | None = ...,
-        generation: int | None = ...,
-        changes: _Iterable[FieldChange | _Mapping] | None = ...,
-        message: str | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., generation: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SyncSummary(_message.Message):
-    __slots__ = ("items", "operation_id", "plan_only", "undefined")
+    __slots__ = ("operation_id", "items", "undefined", "plan_only")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     UNDEFINED_FIELD_NUMBER: _ClassVar[int]
@@ -420,16 +315,10 @@ class SyncSummary(_message.Message):
     items: _containers.RepeatedCompositeFieldContainer[SyncItem]
     undefined: _containers.RepeatedScalarFieldContainer[str]
     plan_only: bool
-    def __init__(
-        self,
-        operation_id: str | None = ...,
-        items: _Iterable[SyncItem | _Mapping] | None = ...,
-        undefined: _Iterable[str] | None = ...,
-        plan_only: bool | None = ...,
-    ) -> None: ...
+    def __init__(self, operation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[SyncItem, _Mapping]]] = ..., undefined: _Optional[_Iterable[str]] = ..., plan_only: _Optional[bool] = ...) -> None: ...
 
 class AdoptedContainer(_message.Message):
-    __slots__ = ("component", "container_name", "desired", "message", "outcome", "warnings")
+    __slots__ = ("container_name", "component", "outcome", "desired", "message", "warnings")
     CONTAINER_NAME_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -442,18 +331,10 @@ class AdoptedContainer(_message.Message):
     desired: _model_pb2.Desired
     message: str
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        container_name: str | None = ...,
-        component: str | None = ...,
-        outcome: Outcome | str | None = ...,
-        desired: _model_pb2.Desired | str | None = ...,
-        message: str | None = ...,
-        warnings: _Iterable[str] | None = ...,
-    ) -> None: ...
+    def __init__(self, container_name: _Optional[str] = ..., component: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., desired: _Optional[_Union[_model_pb2.Desired, str]] = ..., message: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AdoptResult(_message.Message):
-    __slots__ = ("containers", "generation", "operation_id", "service")
+    __slots__ = ("service", "operation_id", "generation", "containers")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -462,16 +343,10 @@ class AdoptResult(_message.Message):
     operation_id: str
     generation: int
     containers: _containers.RepeatedCompositeFieldContainer[AdoptedContainer]
-    def __init__(
-        self,
-        service: str | None = ...,
-        operation_id: str | None = ...,
-        generation: int | None = ...,
-        containers: _Iterable[AdoptedContainer | _Mapping] | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., operation_id: _Optional[str] = ..., generation: _Optional[int] = ..., containers: _Optional[_Iterable[_Union[AdoptedContainer, _Mapping]]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("mode", "offset", "owner", "path", "service", "sha256", "size")
+    __slots__ = ("service", "path", "size", "sha256", "mode", "owner", "offset")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -486,19 +361,10 @@ class PushRequest(_message.Message):
     mode: int
     owner: str
     offset: int
-    def __init__(
-        self,
-        service: str | None = ...,
-        path: str | None = ...,
-        size: int | None = ...,
-        sha256: str | None = ...,
-        mode: int | None = ...,
-        owner: str | None = ...,
-        offset: int | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[str] = ..., mode: _Optional[int] = ..., owner: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class PushedFile(_message.Message):
-    __slots__ = ("mode", "operation_id", "path", "service", "sha256", "size")
+    __slots__ = ("service", "path", "size", "sha256", "mode", "operation_id")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -511,18 +377,10 @@ class PushedFile(_message.Message):
     sha256: str
     mode: int
     operation_id: str
-    def __init__(
-        self,
-        service: str | None = ...,
-        path: str | None = ...,
-        size: int | None = ...,
-        sha256: str | None = ...,
-        mode: int | None = ...,
-        operation_id: str | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[str] = ..., mode: _Optional[int] = ..., operation_id: _Optional[str] = ...) -> None: ...
 
 class FileHeader(_message.Message):
-    __slots__ = ("gid", "mode", "modified_at", "path", "service", "size", "uid")
+    __slots__ = ("service", "path", "size", "mode", "uid", "gid", "modified_at")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -537,19 +395,10 @@ class FileHeader(_message.Message):
     uid: int
     gid: int
     modified_at: float
-    def __init__(
-        self,
-        service: str | None = ...,
-        path: str | None = ...,
-        size: int | None = ...,
-        mode: int | None = ...,
-        uid: int | None = ...,
-        gid: int | None = ...,
-        modified_at: float | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., modified_at: _Optional[float] = ...) -> None: ...
 
 class LogLine(_message.Message):
-    __slots__ = ("at", "component", "service", "stream", "text")
+    __slots__ = ("service", "component", "at", "stream", "text")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -560,76 +409,37 @@ class LogLine(_message.Message):
     at: float
     stream: Stream
     text: str
-    def __init__(
-        self,
-        service: str | None = ...,
-        component: str | None = ...,
-        at: float | None = ...,
-        stream: Stream | str | None = ...,
-        text: str | None = ...,
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., component: _Optional[str] = ..., at: _Optional[float] = ..., stream: _Optional[_Union[Stream, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ExecOutput(_message.Message):
-    __slots__ = ("data", "exit_code", "stream")
+    __slots__ = ("stream", "data", "exit_code")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     stream: Stream
     data: bytes
     exit_code: int
-    def __init__(
-        self,
-        stream: Stream | str | None = ...,
-        data: bytes | None = ...,
-        exit_code: int | None = ...,
-    ) -> None: ...
+    def __init__(self, stream: _Optional[_Union[Stream, str]] = ..., data: _Optional[bytes] = ..., exit_code: _Optional[int] = ...) -> None: ...
 
 class RuntimeInfo(_message.Message):
-    __slots__ = ("address", "kind", "version")
+    __slots__ = ("kind", "version", "address")
     KIND_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     kind: RuntimeKind
     version: str
     address: str
-    def __init__(
-        self,
-        kind: RuntimeKind | str | None = ...,
-        version: str | None = ...,
-        address: str | None = ...,
-    ) -> None: ...
+    def __init__(self, kind: _Optional[_Union[RuntimeKind, str]] = ..., version: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
-    __slots__ = (
-        "containers_desired",
-        "containers_running",
-        "cpus",
-        "disk_free",
-        "disk_total",
-        "draining",
-        "hostname",
-        "kernel",
-        "labels",
-        "memory_available",
-        "memory_total",
-        "name",
-        "os",
-        "paused",
-        "runtime",
-        "runtime_error",
-        "schema",
-        "services",
-        "started_at",
-        "version",
-    )
+    __slots__ = ("name", "hostname", "version", "started_at", "os", "kernel", "cpus", "memory_total", "memory_available", "disk_total", "disk_free", "services", "containers_running", "containers_desired", "paused", "draining", "schema", "runtime", "runtime_error", "labels")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
-        def __init__(self, key: str | None = ..., value: str | None = ...) -> None: ...
-
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -670,32 +480,10 @@ class NodeInfo(_message.Message):
     runtime: RuntimeInfo
     runtime_error: str
     labels: _containers.ScalarMap[str, str]
-    def __init__(
-        self,
-        name: str | None = ...,
-        hostname: str | None = ...,
-        version: str | None = ...,
-        started_at: float | None = ...,
-        os: str | None = ...,
-        kernel: str | None = ...,
-        cpus: int | None = ...,
-        memory_total: int | None = ...,
-        memory_available: int | None = ...,
-        disk_total: int | None = ...,
-        disk_free: int | None = ...,
-        services: int | None = ...,
-        containers_running: int | None = ...,
-        containers_desired: int | None = ...,
-        paused: bool | None = ...,
-        draining: bool | None = ...,
-        schema: int | None = ...,
-        runtime: RuntimeInfo | _Mapping | None = ...,
-        runtime_error: str | None = ...,
-        labels: _Mapping[str, str] | None = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., hostname: _Optional[str] = ..., version: _Optional[str] = ..., started_at: _Optional[float] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., cpus: _Optional[int] = ..., memory_total: _Optional[int] = ..., memory_available: _Optional[int] = ..., disk_total: _Optional[int] = ..., disk_free: _Optional[int] = ..., services: _Optional[int] = ..., containers_running: _Optional[int] = ..., containers_desired: _Optional[int] = ..., paused: _Optional[bool] = ..., draining: _Optional[bool] = ..., schema: _Optional[int] = ..., runtime: _Optional[_Union[RuntimeInfo, _Mapping]] = ..., runtime_error: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("at", "path", "schema", "services", "size")
+    __slots__ = ("path", "at", "size", "schema", "services")
     PATH_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -706,11 +494,4 @@ class SnapshotInfo(_message.Message):
     size: int
     schema: int
     services: int
-    def __init__(
-        self,
-        path: str | None = ...,
-        at: float | None = ...,
-        size: int | None = ...,
-        schema: int | None = ...,
-        services: int | None = ...,
-    ) -> None: ...
+    def __init__(self, path: _Optional[str] = ..., at: _Optional[float] = ..., size: _Optional[int] = ..., schema: _Optional[int] = ..., services: _Optional[int] = ...) -> None: ...
