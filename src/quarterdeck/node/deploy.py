@@ -26,7 +26,7 @@ from quarterdeck.node.model import (
 )
 from quarterdeck.node.podman_json import LABEL_NODE
 from quarterdeck.node.registry import Registry
-from quarterdeck.node.results import ComponentResult, DeployPlan, PlannedAction, ServiceResult, Step
+from quarterdeck.node.results import ComponentResult, DeployPlan, HistoryEntry, PlannedAction, ServiceResult, Step
 from quarterdeck.node.runtime import Container, Image
 from quarterdeck.node.swap import Swap
 from quarterdeck.node.validate import problems
@@ -74,7 +74,13 @@ async def observe(context: Context, record: ServiceRecord) -> tuple[ServiceRecor
 async def prepare(context: Context, service: ServiceDef, only: Sequence[str], emit: Emit, *, pull: bool) -> Prepared:
     """Look, read env files, pull, and plan. Changes nothing but the images and what was observed."""
     checked(service, only)
-    stored = await context.store.read(lambda registry: registry.find(service.name))
+    names = {spec.name: container_name(service.name, spec.name) for spec in service.components}
+
+    def read(registry: Registry) -> tuple[ServiceRecord | None, tuple[HistoryEntry, ...], dict[str, str]]:
+        owners = {name: owner[0] for name, each in names.items() if (owner := registry.by_container(each))}
+        return registry.find(service.name), registry.history(service.name)[:1], owners
+
+    stored, latest, owners = await context.store.read(read)
     if stored is not None and not stored.managed:
         raise Conflict(
             f"a container named {service.name!r} runs here that belongs to nobody",
@@ -86,6 +92,9 @@ async def prepare(context: Context, service: ServiceDef, only: Sequence[str], em
     found = Prepared(None if stored is None else current, DeployPlan(service.name, 0, 0, ()))
     for spec in wanted:
         await _made(context, service, spec, found)
+        if owners.get(spec.name, service.name) != service.name:
+            taken = f"the container name {names[spec.name]!r} belongs to service {owners[spec.name]!r}"
+            found.failed[spec.name] = f"{taken}; adopt or rename one of them"
         _refuse_foreign(context, service, spec, current, containers, found)
     if service.active:
         await _images(context, wanted, service.name, found, emit, pull=pull)
@@ -97,6 +106,9 @@ async def prepare(context: Context, service: ServiceDef, only: Sequence[str], em
         digests={name: f"sha256:{image.id}" for name, image in found.images.items()},
         only=only,
     )
+    if latest and not latest[0].ok and found.plan.next_generation == found.plan.generation:
+        # The last deploy failed: to have come back to what runs is a generation of its own.
+        found.plan = replace(found.plan, next_generation=found.plan.generation + 1)
     return found
 
 

@@ -156,6 +156,8 @@ class Files:
 
     def _prune(self) -> int:
         gone = 0
+        if not self._root.is_dir():
+            return 0
         for _, _, names, folder in os.fwalk(self._root, follow_symlinks=False):
             for name in names:
                 if name.startswith(_PART):

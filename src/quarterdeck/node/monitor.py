@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -51,9 +51,9 @@ class Monitor:
         """Watch until left."""
         since = time.time()
         async with anyio.create_task_group() as group:
-            group.start_soon(self._events, since, name="runtime events")
-            group.start_soon(self._listings, name="listings")
-            group.start_soon(self._healthchecks, name="healthchecks")
+            group.start_soon(_supervised, "runtime events", lambda: self._events(since), name="runtime events")
+            group.start_soon(_supervised, "listings", self._listings, name="listings")
+            group.start_soon(_supervised, "healthchecks", self._healthchecks, name="healthchecks")
             yield
             group.cancel_scope.cancel()
 
@@ -315,6 +315,16 @@ class Monitor:
                                            from_state=now.observed.health, to_state=health))  # fmt: skip
 
         await self._context.store.write(write)
+
+
+async def _supervised(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop for ever: a mistake in one round must not end the watch, let alone the agent."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("the monitor's %s failed", name)
+        await anyio.sleep(1)
 
 
 def _with_checks(registry: Registry) -> tuple[ServiceRecord, ...]:

@@ -14,6 +14,7 @@ from quarterdeck.node.runtime import Container, Runtime
 
 SETTLE_SECONDS = 0.1
 _STEP_SECONDS = 0.05
+_ENDED = "it ended"
 
 
 class Alive:
@@ -54,7 +55,13 @@ async def trouble(runtime: Runtime, name: str, spec: ComponentSpec, *, seconds: 
     if reason is None:
         # Well, and nothing could have changed since it was looked at.
         return "", container
-    container = (await runtime.inspect(name)).container
+    end = time.monotonic() + 1
+    while True:
+        container = (await runtime.inspect(name)).container
+        # Podman writes an end down some milliseconds after the process is gone.
+        if container.state != "running" or reason != _ENDED or time.monotonic() > end:
+            break
+        await anyio.sleep(0.01)
     if container.state != "running":
         reason = _ended(spec, container)
     return reason, container
@@ -70,7 +77,7 @@ async def _trouble(runtime: Runtime, name: str, spec: ComponentSpec, alive: Aliv
     with anyio.move_on_after(SETTLE_SECONDS):
         if alive:
             await alive.ended()
-    return None if alive else "it ended"
+    return None if alive else _ENDED
 
 
 def _ended(spec: ComponentSpec, container: Container) -> str:
@@ -91,7 +98,7 @@ async def _checked(runtime: Runtime, name: str, check: Healthcheck, alive: Alive
         with anyio.move_on_after(wait):
             await alive.ended()
         wait = min(wait * 2, check.interval, 2)
-    return "it ended"
+    return _ENDED
 
 
 async def _answers(port: Port, alive: Alive, seconds: float) -> str | None:
@@ -107,4 +114,4 @@ async def _answers(port: Port, alive: Alive, seconds: float) -> str | None:
         with anyio.move_on_after(wait):
             await alive.ended()
         wait = min(wait * 2, 0.5)
-    return "it ended"
+    return _ENDED
