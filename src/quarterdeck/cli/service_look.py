@@ -46,8 +46,9 @@ async def list_(nodes: tuple[str, ...], as_json: bool) -> int:
         (
             node,
             f"{service.name}/{each.name}",
-            render.state(each.desired, each.observed) + (", paused" if service.paused else ""),
-            "" if service.managed else "not ours",
+            render.state(each.desired, each.observed)
+            + (", paused" if service.paused else "")
+            + ("" if service.managed else ", not ours"),
             each.version,
             each.spec.image,
             str(service.generation),
@@ -56,7 +57,7 @@ async def list_(nodes: tuple[str, ...], as_json: bool) -> int:
         for service in services
         for each in service.components
     ]
-    render.table(("NODE", "COMPONENT", "STATE", "", "VERSION", "IMAGE", "GENERATION"), rows)
+    render.table(("NODE", "COMPONENT", "STATE", "VERSION", "IMAGE", "GENERATION"), rows)
     return tell_missing(errors)
 
 
