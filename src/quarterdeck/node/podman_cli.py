@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Literal
 
 import anyio
@@ -23,9 +24,15 @@ from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 from quarterdeck.process import Completed, piped, run
+from quarterdeck.proctree import MARK_VARIABLE
 
 _LOG = re.compile(rb"(\S+) (.*)", re.DOTALL)
 StreamName = Literal["stdout", "stderr"]
+
+
+def mark(state_dir: Path) -> str:
+    """What marks the commands of one agent, so that the next one can wait for those it left."""
+    return f"node:{state_dir}"
 
 
 class PodmanCli:
@@ -36,6 +43,7 @@ class PodmanCli:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
+        self._env = {MARK_VARIABLE: mark(options.state_dir)}
 
     async def _run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", seconds: float | None = None, check: bool = True
@@ -43,6 +51,7 @@ class PodmanCli:
         # A podman command killed half-way leaves orphans and stale port rules (facts/podman.md).
         return await run(
             [self._podman, *arguments],
+            env=self._env,
             stdin=stdin,
             timeout_seconds=seconds or self._seconds,
             kill_at_deadline=False,

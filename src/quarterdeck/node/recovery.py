@@ -11,14 +11,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
+import anyio
 import msgspec
+from anyio.to_thread import run_sync
 
+from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
 from quarterdeck.node.operations import error_answer, result_answer
+from quarterdeck.node.podman_cli import mark
 from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SPEC
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
@@ -26,6 +31,8 @@ from quarterdeck.node.runtime import Container
 from quarterdeck.node.takeover import adopt
 
 log = logging.getLogger(__name__)
+IN_FLIGHT_SECONDS = 30
+SETTLE_SECONDS = 1.0
 
 
 async def recover(context: Context) -> int:
@@ -34,7 +41,10 @@ async def recover(context: Context) -> int:
     Raises `Unavailable` when the runtime does not answer: nothing is decided then, call it again.
     """
     operations = await context.store.read(lambda registry: registry.running_operations())
-    await _swaps(context, {each.id for each in operations})
+    interrupted = {each.id for each in operations}
+    if operations:
+        await _last_words(context)
+    await _swaps(context, interrupted)
     for operation in operations:
         try:
             answer, state = await _finish(context, operation)
@@ -47,6 +57,19 @@ async def recover(context: Context) -> int:
             "operation %s (%s %s) had been interrupted: %s", operation.id, operation.kind, operation.service, state
         )
     return len(operations)
+
+
+async def _last_words(context: Context) -> None:
+    """Wait for what the killed agent had begun: its podman commands and calls end by themselves, later than it."""
+    end = time.monotonic() + IN_FLIGHT_SECONDS
+    while time.monotonic() < end and await run_sync(_commands, context.options.state_dir):
+        await anyio.sleep(0.05)
+    # The REST service goes on with a call whose client is gone; nothing tells when it is done.
+    await anyio.sleep(SETTLE_SECONDS)
+
+
+def _commands(state_dir: Path) -> list[int]:
+    return [each.pid for each in proctree.marked(mark(state_dir)) if each.name() == "podman"]
 
 
 def _close(registry: Registry, operation: Operation, answer: str, state: OperationState) -> None:
@@ -94,7 +117,10 @@ async def _settle(
         if current is not None:
             await runtime.remove(current.id)
         await runtime.rename(old.id, name)
-        if row is not None and row.desired == "running" and old.state != "running":
+        if row is not None and row.desired == "running":
+            if old.state == "running":
+                # It may be about to end: the stop that was under way goes on without its caller.
+                await runtime.stop(old.id, grace_seconds=row.spec.stop_seconds)
             await runtime.start(old.id)
         return
     if current is None or not made_here or (row is not None and row.observed.container_id == current.id):
