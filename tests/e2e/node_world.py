@@ -82,7 +82,8 @@ class Person:
         self.definitions.mkdir(parents=True, exist_ok=True)
         file = self.definitions / f"{name}.toml"
         file.write_text(
-            f'# {name}, for tests\nname = "{name}"\nnode = "{node}"\n\n[[components]]\nname = "web"\nimage = "{image}"\n'
+            f'# {name}, for tests\nname = "{name}"\nnode = "{node}"\n\n[[components]]\nname = "web"\n'
+            f'image = "{image}"\n'
             f'cmd = ["/bin/sleep", "1000"]  # long\nnetwork = "none"\nstop_seconds = 0\n{more}'
         )
         return file
@@ -112,8 +113,9 @@ class NodeProcess:
     def init(self, socket: Path | None, *, insecure: str = "") -> str:
         """`qd node init`, and the settings that tests need; the CA's fingerprint."""
         done = self.person.qd(
-            "node", "init", "--dir", self.folder / "etc", "--name", self.name, "--host", self.host, "--listen", self.host,
-            "--port", str(self.port), "--state-dir", self.folder / "state", "--admin", "eva", stdin=PASSWORD + "\n",
+            "node", "init", "--dir", self.folder / "etc", "--name", self.name, "--host", self.host,
+            "--listen", self.host, "--port", str(self.port), "--state-dir", self.folder / "state", "--admin", "eva",
+            stdin=PASSWORD + "\n",
         )  # fmt: skip
         runtime = f'kind = "api"\nsocket = "{socket}"' if socket else 'kind = "cli"'
         with self.config.open("a") as file:
@@ -127,14 +129,14 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start it and wait until it takes calls."""
+        begun = len(self.log)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", "tests.e2e.qd", "node", "serve", "--config", str(self.config)],
                 stdout=log, stderr=log, env=self.person.environment(), cwd=self.folder,
             )  # fmt: skip
-        begun = len(self.log)
         end = time.monotonic() + 30
-        while "serves on" not in self.log[begun if begun < len(self.log) else 0 :]:
+        while "serves on" not in self.log[begun:]:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < end, self.log
             time.sleep(0.05)

@@ -166,7 +166,7 @@ def test_logs_events_and_exec(person: Person, name: str) -> None:
     assert any("more" in line for line in lines)
     assert "deploy" in person.qd("service", "events", name).out
     assert person.qd("service", "exec", name, "--", "echo", "-n", "hi").out == "hi"
-    assert person.qd("service", "exec", f"{name}/web", "-i", "cat", stdin="from here").out == "from here"
+    assert person.qd("service", "exec", "-i", f"{name}/web", "cat", stdin="from here").out == "from here"
     failed = person.qd("service", "exec", name, "sh", "-c", "echo bad >&2; exit 7", code=7)
     assert failed.err == "bad\n"
     person.qd("service", "exec", f"{name}/nothing", "true", code=3)
@@ -210,10 +210,14 @@ def test_secrets_and_env_files_are_never_shown(person: Person, n1: NodeProcess, 
     told = "".join(
         person.qd(*arguments, code=None).out
         for arguments in (
-            ("service", "list", "--json"), ("service", "status", name, "--json"), ("service", "export", name, "--stdout"),
-            ("service", "history", name, "--json"), ("service", "events", name, "--json"), ("service", "show", name),
+            ("service", "list", "--json"),
+            ("service", "status", name, "--json"),
+            ("service", "export", name, "--stdout"),
+            ("service", "history", name, "--json"),
+            ("service", "events", name, "--json"),
+            ("service", "show", name),
         )
-    )  # fmt: skip
+    )
     kept = told + n1.log + (n1.folder / "audit.jsonl").read_text()
     assert "sesame-open" not in kept
     assert "hidden-value" not in kept
@@ -329,8 +333,8 @@ def test_sync_prune_and_what_is_not_ours(person: Person, name: str) -> None:
 def test_bootstrap_of_a_node_with_foreign_containers(person: Person, n1: NodeProcess, name: str) -> None:
     port = podman_env.free_port()
     podman("run", "-d", "--name", name, "--network", "none", "-e", "A=b", IMAGE, "/bin/sleep", "500")
-    podman("run", "-d", "--name", f"{name}-web", "-p", f"127.0.0.1:{port}:80", "-v", f"{n1.folder}/srv:/data:ro", "--memory",
-           "64m", IMAGE, "/bin/httpd", "-f", "-p", "80", "-h", "/data")  # fmt: skip
+    podman("run", "-d", "--name", f"{name}-web", "-p", f"127.0.0.1:{port}:80", "-v", f"{n1.folder}/srv:/data:ro",
+           "--memory", "64m", IMAGE, "/bin/httpd", "-f", "-p", "80", "-h", "/data")  # fmt: skip
     podman("create", "--name", f"{name}-job", "--network", "none", IMAGE, "/bin/true")
     made = {each: container(each, ".Id") for each in (name, f"{name}-web", f"{name}-job")}
 
@@ -363,7 +367,6 @@ def test_who_may_and_who_may_not(person: Person, n1: NodeProcess, tmp_path: Path
     assert "viewer" in other.qd("whoami").out
     n1.person.qd("node", "account", "role", "max", "admin", "--config", n1.config)
     n1.person.qd("node", "account", "revoke", "max", "--config", n1.config)
-    assert "revoked" in other.qd("service", "list", code=None, env=unattended).err or True
     other.qd("login", env=unattended)
     other.qd("service", "list")
     other.qd("logout")
@@ -411,7 +414,8 @@ def test_a_dead_node_is_shown_and_the_others_answer(person: Person, n1: NodeProc
 
 
 def test_a_certificate_is_renewed_under_a_running_agent(person: Person, n1: NodeProcess) -> None:
-    person.qd("node", "init", "--dir", n1.folder / "etc", "--renew", "--days", "-1")
+    person.qd("node", "init", "--dir", n1.folder / "etc", "--renew", "--days", "0.00001")
+    time.sleep(1)
     done = person.qd("service", "list", code=5)
     assert "or has expired" in done.err
     person.qd("node", "init", "--dir", n1.folder / "etc", "--renew")

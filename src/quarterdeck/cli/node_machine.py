@@ -58,7 +58,7 @@ kind = "local"
 @click.option("--listen", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104
 @click.option("--port", default=7443, show_default=True)
 @click.option("--state-dir", default="/var/lib/quarterdeck-node", show_default=True)
-@click.option("--days", type=float, default=397, show_default=True, help="How long the certificate is valid.")
+@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=397, show_default=True, help="How long the certificate is valid.")
 @click.option("--renew", is_flag=True, help="Make a new certificate from the CA that is there, for the same hosts.")
 @click.option("--owner", default="", metavar="USER", help="The user that the agent runs as; gets the key to read.")
 @click.option("--admin", default="", metavar="ACCOUNT", help="Make this admin account; its password is asked for.")
@@ -87,8 +87,11 @@ async def init(
     ca, ca_key, cert, key = (tls / each for each in ("ca.pem", "ca.key", "node.pem", "node.key"))
     machine = socket.gethostname().lower()
     if renew:
-        if not cert.exists() or not ca.exists():
-            raise InvalidInput(f"{tls} has no certificate to renew", hint="`qd node init` without --renew makes one")
+        if not ca.exists() or not (cert.exists() or hosts):
+            raise InvalidInput(
+                f"{tls} has no {'certificate' if ca.exists() else 'CA'} to renew from; nothing was changed",
+                hint="name the --host of a new certificate; without --renew a new CA is made",
+            )
         hosts = hosts or pki.read_chain(cert.read_bytes(), origin=str(cert))[0].names
     else:
         pki.make_authority(ca, ca_key, name=name or machine)

@@ -192,17 +192,21 @@ class NodeClient:
         self, method: Callable[..., Any], request: Any, *, patience_seconds: float = 30
     ) -> AsyncIterator[DeployProgress]:
         # The node goes on by itself; asking again with the same operation id joins what goes on there.
-        began, lost_at = False, 0.0
+        began, done, lost_at = False, False, 0.0
         while True:
             try:
-                async for message in self._stream(method, request):
-                    began, lost_at = True, 0.0
-                    step = from_wire(message.progress, DeployProgress)
-                    yield step
-                    if step.step == "done":
-                        return
+                async with contextlib.aclosing(self._stream(method, request)) as messages:
+                    async for message in messages:
+                        began, lost_at = True, 0.0
+                        step = from_wire(message.progress, DeployProgress)
+                        done = step.step == "done"
+                        yield step
+                if done:
+                    return
                 raise InternalError(f"{self._who} ended the stream without a result", hint="`qd service status` tells")
             except Unavailable as error:
+                if done:
+                    return
                 lost_at = lost_at or time.monotonic()
                 if not began or time.monotonic() - lost_at > patience_seconds:
                     if began:

@@ -12,7 +12,7 @@ import grpc
 
 from quarterdeck.auth.model import Identity
 from quarterdeck.auth.settings import Door
-from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
+from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.node import guard
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.convert import from_wire, to_wire
@@ -199,31 +199,39 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         snapshot = await self._agent.restore(request.path, _mutation(request))
         return node_pb2.RestoreSnapshotResponse(snapshot=to_wire(snapshot))
 
-    async def _until_stopping(self, items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    async def _until_stopping(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """The items until the server stops: `Unavailable` then, so that a follower knows to come again."""
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        upcoming: asyncio.Future[T] | None = None
+        ready: asyncio.Queue[T] = asyncio.Queue(64)
+
+        async def pump() -> None:
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    await ready.put(item)
+
+        # One task runs the whole iterator: the cancel scopes inside it must be left where they were entered.
+        pumping = asyncio.create_task(pump(), name="pump")
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        waiting: set[asyncio.Task[Any]] = {pumping, stopping}
         try:
             while True:
-                upcoming = asyncio.ensure_future(anext(items))
-                await asyncio.wait({upcoming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not upcoming.done():
-                    raise Unavailable("the node agent is stopping; containers go on", hint="ask again in a moment")
-                try:
-                    item = upcoming.result()
-                except StopAsyncIteration:
-                    return
-                upcoming = None
-                yield item
-        finally:
-            stopping.cancel()
-            if upcoming is not None and not upcoming.done():
+                upcoming = asyncio.create_task(ready.get(), name="next")
+                waiting.add(upcoming)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                waiting.discard(upcoming)
+                if upcoming.done():
+                    yield upcoming.result()
+                    continue
                 upcoming.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, QuarterdeckError):
-                    await upcoming
-            closing = getattr(items, "aclose", None)
-            if closing is not None:
-                await closing()
+                if not pumping.done():
+                    raise Unavailable("the node agent is stopping; containers go on", hint="ask again in a moment")
+                while not ready.empty():
+                    yield ready.get_nowait()
+                pumping.result()
+                return
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
 
 
 def _within(value: int, least: int, most: int, name: str) -> int:
