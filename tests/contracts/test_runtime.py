@@ -9,8 +9,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests import podman_env
-from tests.podman_env import IMAGE
 
 from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Limits, Port, Secret, Volume
@@ -19,6 +17,8 @@ from quarterdeck.node.podman_api import PodmanApi, answers
 from quarterdeck.node.podman_cli import PodmanCli
 from quarterdeck.node.podman_real import real_spec
 from quarterdeck.node.runtime import CreateRequest, Runtime
+from tests import podman_env
+from tests.podman_env import IMAGE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
 
@@ -268,6 +268,17 @@ async def test_a_start_that_fails_says_why_and_leaves_it_created(runtime: Runtim
     with pytest.raises(QuarterdeckError, match=r"no-such-program|executable"):
         await runtime.run(CreateRequest(name, spec("/no-such-program")))
     assert (await runtime.inspect(name)).container.state in ("created", "exited")
+
+
+async def test_a_failed_start_does_not_keep_the_port(runtime: Runtime, name: str) -> None:
+    ports = (Port(podman_env.free_port(), 80, "tcp", "127.0.0.1"),)
+    with pytest.raises(QuarterdeckError):
+        await runtime.run(CreateRequest(name, spec("/no-such-program", network="", ports=ports)))
+    await runtime.remove(name)
+    await runtime.run(CreateRequest(name, spec("httpd", "-f", "-p", "80", network="", ports=ports)))
+    with anyio.fail_after(5):
+        async with await anyio.connect_tcp("127.0.0.1", ports[0].host):
+            pass
 
 
 async def test_info_tells_the_version(runtime: Runtime, tmp_path: Path, socket: Path) -> None:

@@ -14,7 +14,7 @@ from tests import podman_env
 from tests.e2e.node_world import PASSWORD, NodeProcess, Person
 from tests.podman_env import IMAGE, podman
 
-pytestmark = [pytest.mark.podman]
+pytestmark = [pytest.mark.podman, pytest.mark.slow]
 
 
 def container(name: str, field: str) -> str:

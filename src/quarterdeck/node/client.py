@@ -109,7 +109,7 @@ class NodeClient:
             ("grpc.min_reconnect_backoff_ms", int(target.connect_seconds * 1000)),
             ("grpc.initial_reconnect_backoff_ms", 500),
             # A node that was cut off is noticed in the middle of a stream too.
-            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_time_ms", 12_000),
             ("grpc.keepalive_timeout_ms", 5_000),
             ("grpc.enable_http_proxy", 0),
         ]

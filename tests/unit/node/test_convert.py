@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput
@@ -53,6 +53,7 @@ def instances(kind: type) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", convert.wire_kinds(), ids=lambda k: k.__name__)
 def test_everything_comes_back_as_it_was_sent(kind: type) -> None:
+    @settings(max_examples=40, deadline=None)
     @given(instances(kind))
     def check(value: Any) -> None:
         message = convert.to_wire(value)

@@ -56,8 +56,10 @@ class Recorded(NodeAgent):
         self.error: Exception | None = None
         self.slow = anyio.Event()
         self.followed = 0
+        self.delay = 0.0
 
     async def list_services(self, *, service: str = "") -> tuple[ServiceRecord, ...]:
+        await anyio.sleep(self.delay)
         if self.error:
             raise self.error
         return ()
@@ -348,6 +350,18 @@ async def test_all_nodes_are_asked_at_once_and_a_dead_one_has_its_reason(node: N
     assert isinstance(answers["dead"], Unavailable)
     assert "connection is refused" in answers["dead"].message
     assert isinstance(answers["odd"], NotFound)
+
+
+async def test_twenty_nodes_take_as_long_as_the_slowest(node: Node) -> None:
+    node.agent.delay = 0.3
+    token = await node.token()
+    targets = {f"n{number}": node.target(token) for number in range(20)}
+    began = time.monotonic()
+    answers = await ask_all(targets, lambda client: client.list_services())
+    took = time.monotonic() - began
+    assert list(answers.values()) == [()] * 20
+    assert took < 0.3 * 20 / 4
+    print(f"20 nodes of 300 ms each: {took * 1000:.0f} ms")
 
 
 async def test_a_call_under_way_is_drained_and_a_follower_is_told(tmp_path: Path) -> None:

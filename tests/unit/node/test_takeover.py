@@ -30,8 +30,8 @@ async def test_foreign_containers_are_found_adopted_exported_and_deploy_to_the_s
     port = podman_env.free_port()
     podman("secret", "create", f"{name}-s", "-", stdin=b"s3cret-foreign")
     podman("run", "-d", "--name", name, "-p", f"{port}:80", "-v", f"{name}-vol:/data:ro", "-e", "MODE=live", "--memory",
-           "64m", "--cpus", "0.5", "--secret", f"{name}-s,type=env,target=PW", "--stop-timeout", "0", "--label", "team=x",
-           "--restart", "always", IMAGE, "sh", "-c", "httpd -f -p 80 -h /tmp")  # fmt: skip
+           "64m", "--cpus", "0.5", "--secret", f"{name}-s,type=env,target=PW", "--stop-timeout", "0",
+           "--label", "team=x", "--restart", "always", IMAGE, "sh", "-c", "httpd -f -p 80 -h /tmp")  # fmt: skip
     podman("create", "--name", f"{name}-job", "--network", "none", "--cap-add", "NET_ADMIN", "--stop-timeout", "0",
            IMAGE, "sleep", "5")  # fmt: skip
     before = identity(name)

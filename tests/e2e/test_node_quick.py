@@ -1,0 +1,24 @@
+"""The main path through `qd`, real TLS and real podman, in a few seconds; the other files are thorough and slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.node_world import NodeProcess, Person
+from tests.podman_env import IMAGE, podman
+
+pytestmark = [pytest.mark.podman]
+
+
+def test_deploy_look_stop_and_purge(person: Person, n1: NodeProcess, name: str) -> None:
+    file = person.define(name, IMAGE)
+    assert "deployed, generation 1" in person.qd("service", "deploy", name).out
+    assert "running" in person.qd("service", "ps").out
+    person.qd("service", "stop", name)
+    assert "active = false" in file.read_text()
+    assert person.qd("service", "status", name).code == 0
+    person.qd("service", "purge", name, "--yes")
+    assert name not in podman("ps", "-a", "--format", "{{.Names}}")
+    assert n1.process is not None
+    memory = int(next(line.split()[1] for line in open(f"/proc/{n1.process.pid}/status") if line.startswith("VmRSS")))
+    print(f"node agent: {memory / 1000:.0f} MB")
