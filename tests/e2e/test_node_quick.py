@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 from tests.e2e.node_world import NodeProcess, Person
@@ -20,5 +21,6 @@ def test_deploy_look_stop_and_purge(person: Person, n1: NodeProcess, name: str) 
     person.qd("service", "purge", name, "--yes")
     assert name not in podman("ps", "-a", "--format", "{{.Names}}")
     assert n1.process is not None
-    memory = int(next(line.split()[1] for line in open(f"/proc/{n1.process.pid}/status") if line.startswith("VmRSS")))
-    print(f"node agent: {memory / 1000:.0f} MB")
+    memory = psutil.Process(n1.process.pid).memory_info().rss
+    print(f"node agent: {memory / 1e6:.0f} MB")
+    assert memory < 80e6

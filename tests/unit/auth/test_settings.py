@@ -66,7 +66,7 @@ async def test_introspection(identity: Provider, tmp_path: Path) -> None:
         ({"kind": "oidc", "issuer": "http://i", "roles": ROLES}, "[auth] audience is missing"),
         ({"kind": "oidc", "issuer": "http://i", "audience": "a"}, "[auth.roles] is missing: nobody could do anything"),
         ({"kind": "introspection", "roles": ROLES}, "[auth] url is missing"),
-        ({"kind": "introspection", "url": "http://i", "client_id": "x", "roles": ROLES}, "[auth] client_secret_file is"),
+        ({"kind": "introspection", "url": "http://i", "client_id": "x", "roles": ROLES}, "[auth] client_secret_file"),
         ({"kind": "introspection", "url": "http://i", "client_id": "x", "client_secret_file": "/no", "roles": ROLES},
          "client_secret_file: /no cannot be read"),
         ({"kind": "introspection", "url": "http://i", "ca": "/no", "roles": ROLES}, "[auth] ca: /no is no CA"),
