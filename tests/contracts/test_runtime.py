@@ -17,8 +17,8 @@ from quarterdeck.node.podman_api import PodmanApi, answers
 from quarterdeck.node.podman_cli import PodmanCli
 from quarterdeck.node.podman_real import real_spec
 from quarterdeck.node.runtime import CreateRequest, Runtime
-from tests import podman_env
-from tests.podman_env import IMAGE
+from support import podman_env
+from support.podman_env import IMAGE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
 

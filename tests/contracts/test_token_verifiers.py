@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import jwt
 import pytest
-from tests.identity_services import AUDIENCE, Provider, provider
+from support.identity_services import AUDIENCE, Provider, provider
 
 from quarterdeck.auth.accounts import Accounts
 from quarterdeck.auth.cache import CachingVerifier

@@ -23,8 +23,8 @@ import anyio
 import msgspec
 import psutil
 import pytest
-from tests import podman_env
-from tests.podman_env import IMAGE, podman
+from support import podman_env
+from support.podman_env import IMAGE, podman
 
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.node import leftovers, snapshot

@@ -67,6 +67,7 @@ class Engine:
             runtime = await choose_runtime(options)
             stack.push_async_callback(runtime.aclose)
             context = await _context(options, store, runtime)
+            failure: Exception | None = None
             async with anyio.create_task_group() as group:
                 engine = cls(context, group)
                 await engine._come_up()
@@ -75,11 +76,15 @@ class Engine:
                         await watch.enter_async_context(engine.monitor.running())
                     try:
                         yield engine
+                    except Exception as error:  # noqa: BLE001 - raised below: a task group would wrap it
+                        failure = error
                     finally:
                         # Calls in progress end as they would have; what takes longer is found by the next start.
                         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_SECONDS):
                             await engine.operations.drained()
                 group.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
 
     def __init__(self, context: Context, group: anyio.abc.TaskGroup) -> None:
         self.context = context

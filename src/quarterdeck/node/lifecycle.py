@@ -71,7 +71,7 @@ class Lifecycle:
     async def _chosen(self) -> tuple[ServiceRecord, list[ComponentRecord]]:
         record = await self._context.store.read(lambda registry: registry.service(self._service))
         chosen = [each for each in record.components if not self._component or each.name == self._component]
-        if not chosen:
+        if not chosen and self._component:
             there = ", ".join(each.name for each in record.components) or "none"
             raise NotFound(f"service {self._service!r} has no component {self._component!r}", hint=f"it has {there}")
         return record, chosen

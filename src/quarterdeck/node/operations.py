@@ -29,6 +29,7 @@ from quarterdeck.errors import (
 )
 from quarterdeck.node.context import progress
 from quarterdeck.node.model import Mutation, Operation
+from quarterdeck.node.reconcile import canonical
 from quarterdeck.node.registry import Registry, decoded_answer
 from quarterdeck.node.results import DeployProgress
 from quarterdeck.node.store import Store
@@ -114,9 +115,7 @@ class Operations:
         `request` is what makes two operations the same. Raises `Conflict` for an id that was used for
         something else; what goes wrong later is in the answer.
         """
-        asked = hashlib.sha256(
-            msgspec.json.encode([kind, sorted(services), msgspec.to_builtins(request)], order="deterministic")
-        ).hexdigest()
+        asked = hashlib.sha256(canonical([kind, sorted(services), request])).hexdigest()
         identity = mutation.operation_id
         if identity:
             if (live := self._live.get(identity)) is not None:

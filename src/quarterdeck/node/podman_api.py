@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from shutil import which
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_args import instant
 from quarterdeck.node.podman_attach import Frames, exec_output
+from quarterdeck.node.podman_cli import PodmanCli
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 
@@ -45,6 +47,8 @@ class PodmanApi:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
+        self._podman = options.podman
+        self._cli = PodmanCli(options)
         limits = httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8)
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=str(options.socket), limits=limits), timeout=self._seconds
@@ -135,8 +139,17 @@ class PodmanApi:
         return made
 
     async def start(self, name: str) -> None:
-        """Start a container."""
-        await self._on(name, "POST", "/start")
+        """Start a container; one that publishes ports through a command of its own.
+
+        When such a start fails, the service keeps listening on the port for ever (podman 4.3: it holds the
+        socket for conmon and forgets it), and no container can have it again. A command's sockets end with it.
+        """
+        details = await self.inspect(name)
+        publishes = bool((details.raw.get("HostConfig") or {}).get("PortBindings"))
+        if details.container.state != "running" and publishes and which(self._podman):
+            await self._cli.start(name)
+        else:
+            await self._on(name, "POST", "/start")
 
     async def _on(
         self,
@@ -188,7 +201,8 @@ class PodmanApi:
         if tail is not None:
             query["tail"] = tail
         if since:
-            query["since"] = instant(since)
+            # Podman counts whole seconds here (and rounds either way): what is too early is left out below.
+            query["since"] = instant(float(int(since)))
         rest = {1: b"", 2: b""}
         path = f"/containers/{quote(name)}/logs"
         async with self._streaming("GET", path, about=f"container {name!r}", query=query, endless=follow) as answer:
@@ -197,7 +211,8 @@ class PodmanApi:
                 for number, data in frames.feed(chunk):
                     *lines, rest[number] = (rest[number] + data).split(b"\n")
                     for line in lines:
-                        yield _record(number, line)
+                        if (record := _record(number, line)).at >= since:
+                            yield record
         for number, line in rest.items():
             if line:
                 yield _record(number, line)

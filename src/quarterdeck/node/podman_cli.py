@@ -148,7 +148,7 @@ class PodmanCli:
         self, name: str, *, tail: int | None = None, since: float = 0, follow: bool = False
     ) -> AsyncGenerator[LogRecord, None]:
         """The output of a container."""
-        command = [self._podman, *podman_args.logs(name, tail=tail, since=since, follow=follow)]
+        command = [self._podman, *podman_args.logs(name, tail=tail, since=float(int(since)), follow=follow)]
         if (await self._run(podman_args.exists("container", name), check=False)).returncode == 1:
             raise NotFound(f"the node has no container {name!r}")
         async with piped(command) as process, _reading(process, lines=True) as output:
@@ -156,7 +156,8 @@ class PodmanCli:
                 match = _LOG.fullmatch(line)
                 at = podman_json.instant(match[1].decode(errors="replace")) if match else None
                 text = (match[2] if match and at else line).decode(errors="replace")
-                yield LogRecord(at or 0, stream, text)
+                if (at or 0) >= since:
+                    yield LogRecord(at or 0, stream, text)
 
     async def exec(
         self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""

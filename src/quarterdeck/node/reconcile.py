@@ -37,12 +37,23 @@ def spec_hash(spec: ComponentSpec, *, key: str = "", hidden: Mapping[str, str] |
     body["ports"] = sorted(body["ports"], key=repr)
     body["volumes"] = sorted(body["volumes"], key=repr)
     if hidden:
-        body["hidden"] = hmac.new(key.encode(), _json(dict(hidden)), hashlib.sha256).hexdigest()
-    return hashlib.sha256(_json(body)).hexdigest()[:16]
+        body["hidden"] = hmac.new(key.encode(), canonical(dict(hidden)), hashlib.sha256).hexdigest()
+    return hashlib.sha256(canonical(body)).hexdigest()[:16]
 
 
-def _json(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="deterministic")
+def canonical(value: Any) -> bytes:
+    """JSON that is equal for equal values: sorted keys, and 1 for 1.0 (which one it is depends on the way it came)."""
+    return msgspec.json.encode(_plain(msgspec.to_builtins(value)), order="deterministic")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 def field_changes(before: ComponentSpec | None, after: ComponentSpec | None) -> tuple[FieldChange, ...]:
@@ -85,7 +96,7 @@ def shown(spec: ComponentSpec | None) -> dict[str, str]:
 
 
 def _words(words: Sequence[str]) -> str:
-    return _json(list(words)).decode() if words else ""
+    return canonical(list(words)).decode() if words else ""
 
 
 # The fields that a container's real configuration tells; the others are the agent's, or are never shown.

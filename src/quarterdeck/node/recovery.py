@@ -68,8 +68,8 @@ async def _last_words(context: Context) -> None:
     await anyio.sleep(SETTLE_SECONDS)
 
 
-def _commands(state_dir: Path) -> list[int]:
-    return [each.pid for each in proctree.marked(mark(state_dir)) if each.name() == "podman"]
+def _commands(state_dir: Path) -> bool:
+    return any(each.name() == "podman" for each in proctree.marked(mark(state_dir)))
 
 
 def _close(registry: Registry, operation: Operation, answer: str, state: OperationState) -> None:
