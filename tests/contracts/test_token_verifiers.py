@@ -15,7 +15,6 @@ import anyio
 import httpx2
 import jwt
 import pytest
-from support.identity_services import AUDIENCE, Provider, provider
 
 from quarterdeck.auth.accounts import Accounts
 from quarterdeck.auth.cache import CachingVerifier
@@ -25,6 +24,7 @@ from quarterdeck.auth.model import Role, RoleRules
 from quarterdeck.auth.oidc import KeySet, OidcVerifier
 from quarterdeck.auth.ports import TokenVerifier
 from quarterdeck.errors import Unauthenticated, Unavailable
+from support.identity_services import AUDIENCE, Provider, provider
 
 pytestmark = pytest.mark.anyio
 RULES = RoleRules("groups", {"admins": Role.ADMIN, "readers": Role.VIEWER})

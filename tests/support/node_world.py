@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests import podman_env
+from support import podman_env
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long password"
@@ -49,7 +49,7 @@ class Person:
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             "HOME": str(self.folder),
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}",
             "QD_CLI_CONFIG": str(self.folder / "config" / "cli.toml"),
             "QD_STATE_DIR": str(self.folder / "state"),
             "NO_COLOR": "1",
@@ -62,7 +62,7 @@ class Person:
     ) -> Done:
         """Run `qd`; its exit code must be `code` (None: any)."""
         done = subprocess.run(
-            [sys.executable, "-m", "tests.e2e.qd", *map(str, arguments)],
+            [sys.executable, "-m", "support.qd_nodes", *map(str, arguments)],
             input=stdin, capture_output=True, text=True, timeout=100, env=self.environment(env), cwd=self.folder,
         )  # fmt: skip
         assert code is None or done.returncode == code, (
@@ -73,7 +73,7 @@ class Person:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `qd` and leave it running."""
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.qd", *arguments],
+            [sys.executable, "-m", "support.qd_nodes", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment(), cwd=self.folder,
         )  # fmt: skip
 
@@ -132,7 +132,7 @@ class NodeProcess:
         begun = len(self.log)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "tests.e2e.qd", "node", "serve", "--config", str(self.config)],
+                [*self.prefix, sys.executable, "-m", "support.qd_nodes", "node", "serve", "--config", str(self.config)],
                 stdout=log, stderr=log, env=self.person.environment(), cwd=self.folder,
             )  # fmt: skip
         end = time.monotonic() + 30

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--token-stdin", is_flag=True, help="Read a token that you have from elsewhere from standard input.")
 @command
-async def group(nodes: tuple[str, ...], user: str, token_stdin: bool) -> int:
+async def login(nodes: tuple[str, ...], user: str, token_stdin: bool) -> int:
     """Get a token for nodes (all of cli.toml when none is named) and keep it in a file of mode 0600.
 
     User and password come from [login] in cli.toml (or QD_LOGIN_USER, QD_LOGIN_PASSWORD) where they are
@@ -54,7 +54,7 @@ async def group(nodes: tuple[str, ...], user: str, token_stdin: bool) -> int:
                 _from_provider(config, who, password) if name == PROVIDER else _at(config, name, who, password)
             )
         except QuarterdeckError as error:
-            tell(error)
+            tell(error, about=name)
             worst = max(worst, error.exit_code)
             continue
         config.credentials.put(name, found)
@@ -75,7 +75,7 @@ async def logout(nodes: tuple[str, ...]) -> int:
             try:
                 await with_node(config, name, lambda client: client.logout())
             except QuarterdeckError as error:
-                tell(error)
+                tell(error, about=name)
         forgotten = config.credentials.remove(name)
         click.echo(f"{name}: {'token forgotten' if forgotten else 'there was no token'}")
     return 0

@@ -58,7 +58,13 @@ kind = "local"
 @click.option("--listen", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104
 @click.option("--port", default=7443, show_default=True)
 @click.option("--state-dir", default="/var/lib/quarterdeck-node", show_default=True)
-@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=397, show_default=True, help="How long the certificate is valid.")
+@click.option(
+    "--days",
+    type=click.FloatRange(0, 3650, min_open=True),
+    default=397,
+    show_default=True,
+    help="How long the certificate is valid.",
+)
 @click.option("--renew", is_flag=True, help="Make a new certificate from the CA that is there, for the same hosts.")
 @click.option("--owner", default="", metavar="USER", help="The user that the agent runs as; gets the key to read.")
 @click.option("--admin", default="", metavar="ACCOUNT", help="Make this admin account; its password is asked for.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
@@ -19,20 +19,15 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def tell(error: QuarterdeckError, *, as_json: bool = False) -> None:
-    """Write an error to standard error: for people with its hint, for programs as JSON."""
-    if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.encode(error.to_json()).decode(), err=True)
-        return
-    click.echo(f"qd: {error.message}", err=True)
+def tell(error: QuarterdeckError, *, about: str = "") -> None:
+    """Write to standard error what went wrong with one of several; the command goes on."""
+    click.echo(f"{about + ': ' if about else ''}{error.message}", err=True)
     if error.hint:
         click.echo(f"    {error.hint}", err=True)
 
 
 def command(function: Callable[P, Awaitable[int | None]]) -> Callable[P, None]:
-    """Run an async command; its number is the exit code, an error of ours is told and gives its own."""
+    """Run an async command; its number is the exit code. Errors of ours leave alone, out of any group."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -43,25 +38,15 @@ def command(function: Callable[P, Awaitable[int | None]]) -> Callable[P, None]:
 
         try:
             code = anyio.run(main)
-        except QuarterdeckError as error:
-            stop(error, as_json=bool(kwargs.get("as_json")))
         except BaseExceptionGroup as group:
             ours = group.subgroup(QuarterdeckError)
             if ours is None:
                 raise
-            stop(_first(ours), as_json=bool(kwargs.get("as_json")))
-        except KeyboardInterrupt:
-            sys.exit(130)
+            raise _first(ours) from group
         if code:
             sys.exit(code)
 
     return run
-
-
-def stop(error: QuarterdeckError, *, as_json: bool = False) -> NoReturn:
-    """Tell an error and leave with its exit code."""
-    tell(error, as_json=as_json)
-    sys.exit(error.exit_code)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> QuarterdeckError:
@@ -129,7 +114,7 @@ def target(config: CliSettings, name: str, *, with_token: bool = True) -> Target
         credential = config.credentials.valid(config.credential_name(name))
         left = credential.seconds_left()
         if left is not None and left < SOON_SECONDS:
-            click.echo(f"qd: the token for {name} expires in {ago(left)}; `qd login` gets a new one", err=True)
+            click.echo(f"the token for {name} expires in {ago(left)}; `qd login` gets a new one", err=True)
         token = credential.token
     try:
         ca = config.ca_of(node).read_bytes()
@@ -178,9 +163,7 @@ def tell_missing(errors: dict[str, QuarterdeckError]) -> int:
     """Tell which nodes gave no answer and why; the exit code."""
     for name, error in errors.items():
         word = "unreachable" if isinstance(error, Unavailable) else "no answer"
-        click.echo(f"qd: {name}: {word}: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"    {error.hint}", err=True)
+        tell(error, about=f"{name}: {word}")
     return max((error.exit_code for error in errors.values()), default=0)
 
 

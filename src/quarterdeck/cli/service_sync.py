@@ -207,7 +207,7 @@ async def edit(service: str, node: str | None) -> int:
         try:
             servicedef.load(path)
         except InvalidInput as error:
-            click.echo(f"qd: {error.message}", err=True)
+            click.echo(error.message, err=True)
             if not click.confirm("Edit again?", default=True, err=True):
                 raise
             continue

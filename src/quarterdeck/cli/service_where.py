@@ -106,5 +106,5 @@ async def write_active(config: CliSettings, service: str, node: str, *, active: 
     except QuarterdeckError as error:
         import click
 
-        click.echo(f"qd: `active` was not written: {error.message}", err=True)
+        click.echo(f"`active` was not written: {error.message}", err=True)
     return None

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import podman_env
-from tests.e2e import node_world
-from tests.e2e.node_world import NodeProcess, Person
+from support import node_world, podman_env
+from support.node_world import NodeProcess, Person
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import podman_env
-from tests.e2e.node_world import PASSWORD, NodeProcess, Person
-from tests.podman_env import IMAGE, podman
+from support import podman_env
+from support.node_world import PASSWORD, NodeProcess, Person
+from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.podman, pytest.mark.slow]
 
@@ -388,7 +388,7 @@ def test_joining_a_node_that_is_not_the_one_meant(person: Person, n1: NodeProces
     done = stranger.qd("node", "join", "n1", f"127.0.0.1:{n1.port}", "--fingerprint", "sha256:" + "0" * 64, code=1)
     assert "it is not trusted" in done.err
     assert not (tmp_path / "config" / "cli.toml").exists()
-    stranger.qd("node", "join", "n1", f"127.0.0.1:{n1.port}", stdin="n\n", code=1)
+    assert stranger.qd("node", "join", "n1", f"127.0.0.1:{n1.port}", stdin="n\n", code=None).code
     stranger.qd("node", "join", "n1", f"127.0.0.1:{n1.port}", stdin="y\n")
     stranger.qd("node", "join", "n1", f"127.0.0.1:{n1.port}", stdin="y\n", code=4)
     stranger.qd("node", "remove", "n1")

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from tests import podman_env
-from tests.e2e.node_world import PASSWORD, ROOT, Person
-from tests.podman_env import IMAGE, IMAGE_2, podman
+from support import podman_env
+from support.node_world import PASSWORD, ROOT, Person
+from support.podman_env import IMAGE, IMAGE_2, podman
 
 pytestmark = [pytest.mark.podman, pytest.mark.slow]
 DOCS = ROOT / "docs" / "nodes.md"
 BLOCK = re.compile(r"^```(?P<kind>sh|toml) (?P<name>\S+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
-    "qd": 'exec {python} -m tests.e2e.qd "$@"\n',
+    "qd": 'exec {python} -m support.qd_nodes "$@"\n',
     # Stands for systemd: starts and stops this test's agent.
     "systemctl": """\
         case "$1 $*" in
           stop*) kill "$(cat {root}/pid)"; while kill -0 "$(cat {root}/pid)" 2>/dev/null; do sleep 0.05; done ;;
-          *) setsid {python} -m tests.e2e.qd node serve --config {root}/etc/node.toml >>{root}/log 2>&1 </dev/null &
+          *) setsid {python} -m support.qd_nodes node serve --config {root}/etc/node.toml >>{root}/log 2>&1 </dev/null &
              echo $! >{root}/pid ;;
         esac
         """,

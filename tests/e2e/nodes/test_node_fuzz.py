@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from quarterdeck.node.proto import node_pb2
-from tests.e2e.node_world import NodeProcess, Person
+from support.node_world import NodeProcess, Person
 
 pytestmark = [pytest.mark.podman, pytest.mark.slow, pytest.mark.anyio]
 TEXTS = [

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import podman_env
-from tests.e2e import node_world
-from tests.e2e.node_world import NodeProcess, Person
-from tests.podman_env import IMAGE, podman
+from support import node_world, podman_env
+from support.node_world import NodeProcess, Person
+from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.podman, pytest.mark.slow]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.e2e.node_world import NodeProcess, Person
-from tests.podman_env import IMAGE, podman
+from support.node_world import NodeProcess, Person
+from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.podman]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.identity_services import AUDIENCE, Provider, provider
 
 from quarterdeck.auth.model import Role
 from quarterdeck.auth.provider_login import token_from_provider
 from quarterdeck.auth.settings import AuthTable, open_door
 from quarterdeck.errors import InvalidInput, Unauthenticated, Unavailable
+from support.identity_services import AUDIENCE, Provider, provider
 
 pytestmark = pytest.mark.anyio
 ROLES: Any = {"admins": "admin"}

@@ -9,7 +9,7 @@ import pytest
 
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.options import AgentOptions, MonitorOptions
-from tests import podman_env
+from support import podman_env
 
 # Quick enough for a test, slow enough that nothing happens behind its back.
 QUIET = MonitorOptions(list_seconds=600, backoff_seconds=600)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests import podman_env
-from tests.podman_env import IMAGE, IMAGE_2, podman
+from support import podman_env
+from support.podman_env import IMAGE, IMAGE_2, podman
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from quarterdeck.node.agent import NodeAgent

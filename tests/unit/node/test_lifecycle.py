@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import anyio
 import pytest
-from tests.podman_env import IMAGE, podman
+from support.podman_env import IMAGE, podman
 
 from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.node.agent import NodeAgent

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests import podman_env
-from tests.podman_env import IMAGE, podman
+from support import podman_env
+from support.podman_env import IMAGE, podman
 
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Event, Healthcheck, Mutation, ServiceDef

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests import podman_env
-from tests.podman_env import IMAGE, podman
+from support import podman_env
+from support.podman_env import IMAGE, podman
 
 from quarterdeck.errors import NotFound
 from quarterdeck.node.agent import NodeAgent
