@@ -23,11 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+import httpx2
 import msgspec
 import psutil
 
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
+from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
 from quarterdeck.node.podman_api import PodmanApi
 from quarterdeck.node.runtime import Runtime
@@ -109,8 +110,6 @@ async def listing(agent: NodeAgent, number: int) -> list[Figure]:
 
 
 async def live(agent: NodeAgent, options: AgentOptions, number: int) -> list[Figure]:
-    import httpx2
-
     transport = httpx2.AsyncHTTPTransport(uds=str(options.socket))
     async with httpx2.AsyncClient(transport=transport, timeout=60) as client:
 
@@ -187,8 +186,6 @@ async def deaths(agent: NodeAgent, number: int = 40) -> list[Figure]:
 
 async def at_once(agent: NodeAgent, number: int = 20) -> list[Figure]:
     """Components whose start takes a while (a healthcheck passes after a second, as of a real service)."""
-    from quarterdeck.node.model import Healthcheck
-
     check = Healthcheck(("/bin/sh", "-c", "test -e /tmp/up"), interval=1, timeout=2)
     cmd = ("sh", "-c", "sleep 1; touch /tmp/up; exec sleep 100000")
 
@@ -264,7 +261,8 @@ def place() -> Iterator[tuple[AgentOptions, Path]]:
 @contextlib.asynccontextmanager
 async def crowd(options: AgentOptions, number: int) -> AsyncIterator[NodeAgent]:
     """An agent with so many running containers."""
-    async with NodeAgent.open(options) as agent:
+    # Without the monitor: what it asks meanwhile is not what a list or a check asks.
+    async with NodeAgent.open(replace(options, monitor=MonitorOptions(enabled=False))) as agent:
         for index in range(0, number, 20):
             names = [f"c{each}" for each in range(index, min(index + 20, number))]
             await deploy(agent, ServiceDef(f"{NAME}{index}", tuple(component(each) for each in names)))

@@ -217,7 +217,10 @@ class NodeAgent:
         telemetry.hide(value.decode(errors="replace"))
         digest = hashlib.sha256(self._context.key.encode() + value).hexdigest()
         await self._engine.simply(
-            "set-secret", mutation, {"name": name, "value": digest}, self._engine.setting_secret(name, value)
+            "set-secret",
+            mutation,
+            {"name": name, "value": digest},
+            lambda: self._context.runtime.set_secret(name, value),
         )
 
     async def list_secrets(self) -> tuple[str, ...]:

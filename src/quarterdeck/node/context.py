@@ -133,8 +133,14 @@ class Context:
 
 
 def seen(container: Container | None, before: Observed) -> Observed:
-    """What is kept of a container, compared with what was known before."""
-    return reconcile.recognised(observed(container, now=time.time()), before)
+    """What is kept of a container, compared with what was known before.
+
+    A listing tells whole seconds only: of the same life the times that are known stay.
+    """
+    now = reconcile.recognised(observed(container, now=time.time()), before)
+    if (now.container_id, now.pid, now.state) != (before.container_id, before.pid, before.state):
+        return now
+    return replace(now, started_at=before.started_at, finished_at=before.finished_at)
 
 
 def transition(registry: Registry, record: ComponentRecord, now_seen: Observed) -> bool:

@@ -303,14 +303,6 @@ class Engine:
 
         await self.operations.run(kind, [NODE], mutation, asked, str, work)
 
-    def setting_secret(self, name: str, value: bytes) -> Callable[[], Awaitable[None]]:
-        """The work of `NodeAgent.set_secret`."""
-
-        async def work() -> None:
-            await self.context.runtime.set_secret(name, value)
-
-        return work
-
     def removing_secret(self, name: str) -> Callable[[], Awaitable[None]]:
         """The work of `NodeAgent.remove_secret`."""
 

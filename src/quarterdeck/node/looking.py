@@ -57,18 +57,16 @@ async def live_check(context: Context, operations: Operations, *, service: str, 
         found: list[LiveComponent] = []
         owned: set[str] = set()
         for record in registry.services(names):
+            # A service that is being changed shows states that nobody should remember.
+            busy = operations.busy(record.name)
             for each in record.components:
-                owned.add(each.container_name)
                 watched = seen(containers.get(each.container_name), each.observed)
-                # A service that is being changed shows states that nobody should remember.
-                if not operations.busy(record.name):
+                if not busy:
                     transition(registry, each, watched)
                 if record.managed or service:
+                    owned.add(each.container_name)
                     found.append(_live(each, watched, used.get(watched.container_id)))
         strangers = () if service else tuple(n for n in containers if n not in owned and not n.endswith((NEW, OLD)))
-        if not service:
-            ignored = {c.container_name for r in registry.services() if not r.managed for c in r.components}
-            strangers = tuple(sorted({*strangers, *(ignored & set(containers))}))
         return LiveCheck(time.time(), tuple(found), strangers)
 
     return await context.store.write(write)

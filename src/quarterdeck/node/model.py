@@ -150,7 +150,8 @@ class Observed:
     """What the runtime last said about a component's container.
 
     `state` is *unknown* when the runtime did not answer and *missing* when it answered and has no such
-    container. `image_digest` is the id of the image it runs. `exit_code` is None while it runs.
+    container. `at` is since when it is known to be so. `image_digest` is the id of the image it runs.
+    `exit_code` is None while it runs.
     """
 
     state: State = "unknown"

@@ -20,7 +20,7 @@ from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, judge, send
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.healing import Healer
-from quarterdeck.node.model import ComponentRecord, Observed, ServiceRecord
+from quarterdeck.node.model import ComponentRecord, ServiceRecord
 from quarterdeck.node.operations import Operations
 from quarterdeck.node.probe import Alive
 from quarterdeck.node.registry import Registry
@@ -195,7 +195,7 @@ class Monitor:
                 continue
             records: list[ComponentRecord] = []
             for record in service.components:
-                watched = self._kept(seen(containers.get(record.container_name), record.observed), record.observed)
+                watched = seen(containers.get(record.container_name), record.observed)
                 transition(registry, record, watched)
                 now_is = replace(record, observed=watched)
                 records.append(now_is)
@@ -206,13 +206,6 @@ class Monitor:
                     alerts += self._judge(registry, service, now_is, known, now, paused=paused)
             found.append(replace(service, components=tuple(records)))
         return found, alerts
-
-    def _kept(self, watched: Observed, before: Observed) -> Observed:
-        """A listing tells whole seconds only: keep the exact times of the same life."""
-        same = watched.container_id == before.container_id and watched.pid == before.pid
-        if not same or watched.state != before.state:
-            return watched
-        return replace(watched, started_at=before.started_at, finished_at=before.finished_at)
 
     def _judge(
         self,

@@ -62,7 +62,7 @@ async def recover(context: Context) -> int:
 async def _last_words(context: Context) -> None:
     """Wait for what the killed agent had begun: its podman commands and calls end by themselves, later than it."""
     end = time.monotonic() + IN_FLIGHT_SECONDS
-    while time.monotonic() < end and await run_sync(_commands, context.options.state_dir):
+    while time.monotonic() < end and await run_sync(_commands, context.options.state_dir):  # noqa: ASYNC110
         await anyio.sleep(0.05)
     # The REST service goes on with a call whose client is gone; nothing tells when it is done.
     await anyio.sleep(SETTLE_SECONDS)

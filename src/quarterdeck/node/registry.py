@@ -27,8 +27,6 @@ from quarterdeck.node.model import (
 )
 from quarterdeck.node.results import HistoryEntry
 
-_CHILDREN = ("component_ports", "component_volumes", "component_env", "component_cmd")
-
 
 class Registry:
     """The statements; every method runs inside the caller's transaction."""
@@ -63,13 +61,17 @@ class Registry:
         where, values = _any("service", services)
         children = {
             table: rows.grouped(
-                self._db.execute(f"SELECT * FROM {table}{where} ORDER BY service, component, position", values)
+                self._db.execute(
+                    f"SELECT service, component, {columns} FROM {table}{where} ORDER BY service, component, position",
+                    values,
+                )
             )
-            for table in _CHILDREN
+            for table, columns in rows.CHILD_COLUMNS.items()
         }
         found: dict[str, list[ComponentRecord]] = {}
-        for row in self._db.execute(f"SELECT * FROM components{where} ORDER BY service, position", values):
-            found.setdefault(row["service"], []).append(rows.component(row, children))
+        columns = ", ".join(rows.COMPONENT_COLUMNS)
+        for row in self._db.execute(f"SELECT {columns} FROM components{where} ORDER BY service, position", values):
+            found.setdefault(row[0], []).append(rows.component(row, children))
         return found
 
     def service(self, name: str) -> ServiceRecord:

@@ -21,7 +21,7 @@ from quarterdeck.node.model import (
 )
 
 Row = Mapping[str, Any]
-Children = Mapping[tuple[str, str], Sequence[Row]]
+Children = Mapping[tuple[str, str], Sequence[Sequence[Any]]]
 
 
 def text(value: Any) -> str:
@@ -69,52 +69,52 @@ def child_rows(spec: ComponentSpec) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def component(row: Row, children: Mapping[str, Children]) -> ComponentRecord:
-    """A component from its row and those below it."""
-    key = (row["service"], row["name"])
+# The order in which `component` takes a row apart: by position, since a lookup by name costs twice the time.
+COMPONENT_COLUMNS = (
+    "service", "name", "container_name", "desired", "generation", "spec_hash", "version", "image_digest", "restarts",
+    "image", "entrypoint", "env_files", "secrets", "user", "workdir", "network", "restart", "memory", "cpus", "pids",
+    "healthcheck", "depends_on", "labels", "stop_seconds",
+    "state", "observed_at", "container_id", "pid", "observed_image", "observed_digest", "observed_spec",
+    "observed_generation", "started_at", "finished_at", "exit_code", "health", "message",
+)  # fmt: skip
+CHILD_COLUMNS = {
+    "component_ports": "host, container, protocol, host_ip",
+    "component_volumes": "source, target, options",
+    "component_env": "name, value",
+    "component_cmd": "argument",
+}
 
-    def below(table: str) -> Sequence[Row]:
-        return children[table].get(key, ())
 
+def component(row: Sequence[Any], children: Mapping[str, Children]) -> ComponentRecord:
+    """A component from its row (`COMPONENT_COLUMNS`) and those below it (`CHILD_COLUMNS`)."""
+    (
+        service, name, container_name, desired, generation, spec_hash, version, image_digest, restarts,
+        image, entrypoint, env_files, secrets, user, workdir, network, restart, memory, cpus, pids,
+        healthcheck, depends_on, labels, stop_seconds, *seen,
+    ) = row  # fmt: skip
+    key = (service, name)
     spec = ComponentSpec(
-        name=row["name"],
-        image=row["image"],
-        ports=tuple(Port(p["host"], p["container"], p["protocol"], p["host_ip"]) for p in below("component_ports")),
-        volumes=tuple(
-            Volume(v["source"], v["target"], _list(v["options"], tuple[str, ...])) for v in below("component_volumes")
-        ),
-        entrypoint=_list(row["entrypoint"], tuple[str, ...]),
-        cmd=tuple(each["argument"] for each in below("component_cmd")),
-        env={each["name"]: each["value"] for each in below("component_env")},
-        env_files=_list(row["env_files"], tuple[str, ...]),
-        secrets=_list(row["secrets"], tuple[Secret, ...]),
-        user=row["user"],
-        workdir=row["workdir"],
-        network=row["network"],
-        restart=row["restart"],
-        limits=Limits(row["memory"], row["cpus"], row["pids"]),
-        healthcheck=msgspec.json.decode(row["healthcheck"], type=Healthcheck) if row["healthcheck"] else None,
-        depends_on=_list(row["depends_on"], tuple[str, ...]),
-        labels={} if row["labels"] == "{}" else msgspec.json.decode(row["labels"], type=dict[str, str]),
-        stop_seconds=row["stop_seconds"],
+        name,
+        image,
+        tuple([Port(*each) for each in children["component_ports"].get(key, ())]),
+        tuple([Volume(s, t, _list(o, tuple[str, ...])) for s, t, o in children["component_volumes"].get(key, ())]),
+        _list(entrypoint, tuple[str, ...]),
+        tuple([each[0] for each in children["component_cmd"].get(key, ())]),
+        {each[0]: each[1] for each in children["component_env"].get(key, ())},
+        _list(env_files, tuple[str, ...]),
+        _list(secrets, tuple[Secret, ...]),
+        user,
+        workdir,
+        network,
+        restart,
+        Limits(memory, cpus, pids),
+        msgspec.json.decode(healthcheck, type=Healthcheck) if healthcheck else None,
+        _list(depends_on, tuple[str, ...]),
+        {} if labels == "{}" else msgspec.json.decode(labels, type=dict[str, str]),
+        stop_seconds,
     )
-    seen = Observed(
-        state=row["state"], at=row["observed_at"], container_id=row["container_id"], pid=row["pid"],
-        image=row["observed_image"], image_digest=row["observed_digest"], spec_hash=row["observed_spec"],
-        generation=row["observed_generation"], started_at=row["started_at"], finished_at=row["finished_at"],
-        exit_code=row["exit_code"], health=row["health"], message=row["message"],
-    )  # fmt: skip
     return ComponentRecord(
-        service=row["service"],
-        spec=spec,
-        container_name=row["container_name"],
-        desired=row["desired"],
-        generation=row["generation"],
-        spec_hash=row["spec_hash"],
-        version=row["version"],
-        image_digest=row["image_digest"],
-        observed=seen,
-        restarts=row["restarts"],
+        service, spec, container_name, desired, generation, spec_hash, version, image_digest, Observed(*seen), restarts
     )
 
 
@@ -123,11 +123,11 @@ def _list(value: str, kind: Any) -> Any:
     return () if value == "[]" else msgspec.json.decode(value, type=kind)
 
 
-def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows below components by (service, component)."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row["service"], row["component"]), []).append(row)
+def grouped(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, str], list[Sequence[Any]]]:
+    """Rows below components by (service, component), which are their first two columns."""
+    found: dict[tuple[str, str], list[Sequence[Any]]] = {}
+    for service, component_name, *rest in rows:
+        found.setdefault((service, component_name), []).append(rest)
     return found
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support import podman_env
-from support.podman_env import IMAGE, IMAGE_2, podman
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, Secret, ServiceDef
 from quarterdeck.node.results import DeployProgress, PushRequest, ServiceResult
+from support import podman_env
+from support.podman_env import IMAGE, IMAGE_2, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
 

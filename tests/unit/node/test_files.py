@@ -23,8 +23,10 @@ from quarterdeck.node.results import PushRequest
 pytestmark = pytest.mark.anyio
 
 ESCAPES = [
-    "", "/", "//", ".", "..", "../x", "../../etc/passwd", "a/../b", "a/..", "a/../../x", "./a", "a/.", "a//b", "/etc/passwd",
-    "a/", "a\0b", "\0", "..\0", "link/x", "link", "folder/out/x", "folder/out", "folder/up/x", "loop/x", "abs/passwd",
+    "", "/", "//", ".", "..", "../x", "../../etc/passwd",
+    "a/../b", "a/..", "a/../../x", "./a", "a/.", "a//b",
+    "/etc/passwd", "a/", "a\0b", "\0", "..\0", "link/x", "link", "folder/out/x",
+    "folder/out", "folder/up/x", "loop/x", "abs/passwd",
     "file/x", ".qd-push-x", "a/.qd-push-00", "x" * 300, "/".join(["d"] * 3000),
 ]  # fmt: skip
 NAMES = ["..", ".", "", "/", "../svc", "svc/..", "SVC", "a b", "svc/", "\0"]

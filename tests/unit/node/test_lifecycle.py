@@ -8,12 +8,12 @@ from contextlib import aclosing
 
 import anyio
 import pytest
-from support.podman_env import IMAGE, podman
 
 from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions
+from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support import podman_env
-from support.podman_env import IMAGE, podman
 
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Event, Healthcheck, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
+from support import podman_env
+from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
 

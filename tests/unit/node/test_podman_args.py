@@ -22,11 +22,22 @@ from quarterdeck.node.podman_real import real_spec
 from quarterdeck.node.runtime import CreateRequest
 
 FULL = ComponentSpec(
-    "c", "r/img:v1", ports=(Port(8080, 80), Port(53, 53, "udp", "::1")), volumes=(Volume("/a", "/b", ("ro", "Z")), Volume("v", "/v")),
-    entrypoint=("/bin/sh", "-c"), cmd=("echo 'x y'",), env={"B": "2", "A": "1 =x"}, secrets=(Secret("s", "env", "PW"), Secret("t", "file")),
-    user="1:2", workdir="/w", network="net", limits=Limits(1048576, 0.25, 7),
-    healthcheck=Healthcheck(("curl", "-f", "x"), timeout=2.5, retries=4, start_period=1), labels={"team": "a"}, stop_seconds=3,
-)  # fmt: skip
+    "c",
+    "r/img:v1",
+    ports=(Port(8080, 80), Port(53, 53, "udp", "::1")),
+    volumes=(Volume("/a", "/b", ("ro", "Z")), Volume("v", "/v")),
+    entrypoint=("/bin/sh", "-c"),
+    cmd=("echo 'x y'",),
+    env={"B": "2", "A": "1 =x"},
+    secrets=(Secret("s", "env", "PW"), Secret("t", "file")),
+    user="1:2",
+    workdir="/w",
+    network="net",
+    limits=Limits(1048576, 0.25, 7),
+    healthcheck=Healthcheck(("curl", "-f", "x"), timeout=2.5, retries=4, start_period=1),
+    labels={"team": "a"},
+    stop_seconds=3,
+)
 
 
 def test_create_is_this_list() -> None:
@@ -167,7 +178,7 @@ RULES = f"""*nat
 -A NETAVARK-HOSTPORT-DNAT -p tcp -m tcp --dport 8001 -m comment --comment "dnat name: podman id: {DEAD}" -j NETAVARK-DN-1
 -A NETAVARK-HOSTPORT-DNAT -p tcp -m tcp --dport 8002 -m comment --comment "dnat name: podman id: {DEAD}" -j NETAVARK-DN-1
 -A NETAVARK-HOSTPORT-DNAT -p tcp -m tcp --dport 8002 -m comment --comment "dnat name: podman id: {ALIVE}" -j NETAVARK-DN-1
-COMMIT"""
+COMMIT"""  # noqa: E501
 
 
 def test_only_the_rules_of_the_dead_are_removed() -> None:

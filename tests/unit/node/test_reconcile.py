@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -78,8 +79,9 @@ def test_the_hash_is_of_what_the_container_is() -> None:
     base = replace(A, env={"A": "1", "B": "2"}, ports=(Port(1, 1), Port(2, 2)))
     same = replace(base, env={"B": "2", "A": "1"}, ports=(Port(2, 2), Port(1, 1)), restart="no", depends_on=("x",))
     assert reconcile.spec_hash(base) == reconcile.spec_hash(same)
-    others = [replace(base, env={"A": "2"}), replace(base, image="i"), replace(base, cmd=("x",)), replace(base, stop_seconds=1),
-              replace(base, healthcheck=Healthcheck(("x",))), replace(base, labels={"x": "y"})]  # fmt: skip
+    others = [replace(base, env={"A": "2"}), replace(base, image="i"), replace(base, cmd=("x",))]
+    others += [replace(base, stop_seconds=1), replace(base, healthcheck=Healthcheck(("x",)))]
+    others += [replace(base, labels={"x": "y"})]
     assert len({reconcile.spec_hash(each) for each in (base, *others)}) == len(others) + 1
     hidden = [reconcile.spec_hash(base, key=k, hidden={"P": p}) for k, p in (("1", "a"), ("2", "a"), ("1", "b"))]
     assert len({reconcile.spec_hash(base), *hidden}) == 4
@@ -156,7 +158,7 @@ def test_alerts_keep_the_cooldown_whatever_happens(looks: list[tuple[float, bool
         over += notice == "over"
         if notice == "over":
             assert not holds
-    assert all(b - a >= 100 for a, b in zip(raised, raised[1:], strict=False))
+    assert all(b - a >= 100 for a, b in pairwise(raised))
     assert over <= len(raised)
 
 

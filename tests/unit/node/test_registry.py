@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.errors import Conflict, InternalError, InvalidInput, NotFound, StorageRefused
-from quarterdeck.node import lock, schema, snapshot
+from quarterdeck.node import lock, rows, schema, snapshot
 from quarterdeck.node.context import event
 from quarterdeck.node.model import (
     ComponentRecord,
@@ -47,17 +47,31 @@ def component(service: str, spec: ComponentSpec, **more: object) -> ComponentRec
 
 words = st.text(max_size=8)
 specs = st.builds(
-    ComponentSpec, name=st.sampled_from("abc"), image=words,
-    ports=st.lists(st.builds(Port, st.integers(1, 65535), st.integers(1, 65535), st.sampled_from(["tcp", "udp"]), words), max_size=3).map(tuple),
+    ComponentSpec,
+    name=st.sampled_from("abc"),
+    image=words,
+    ports=st.lists(
+        st.builds(Port, st.integers(1, 65535), st.integers(1, 65535), st.sampled_from(["tcp", "udp"]), words),
+        max_size=3,
+    ).map(tuple),
     volumes=st.lists(st.builds(Volume, words, words, st.lists(words, max_size=2).map(tuple)), max_size=3).map(tuple),
-    entrypoint=st.lists(words, max_size=2).map(tuple), cmd=st.lists(words, max_size=3).map(tuple),
-    env=st.dictionaries(words, words, max_size=3), env_files=st.lists(words, max_size=2).map(tuple),
+    entrypoint=st.lists(words, max_size=2).map(tuple),
+    cmd=st.lists(words, max_size=3).map(tuple),
+    env=st.dictionaries(words, words, max_size=3),
+    env_files=st.lists(words, max_size=2).map(tuple),
     secrets=st.lists(st.builds(Secret, words, st.sampled_from(["env", "file"]), words), max_size=2).map(tuple),
-    user=words, workdir=words, network=words, restart=st.sampled_from(["no", "on-failure", "always"]),
-    limits=st.builds(Limits, st.none() | st.integers(0, 2**50), st.none() | st.floats(0.1, 64), st.none() | st.integers(1, 99)),
+    user=words,
+    workdir=words,
+    network=words,
+    restart=st.sampled_from(["no", "on-failure", "always"]),
+    limits=st.builds(
+        Limits, st.none() | st.integers(0, 2**50), st.none() | st.floats(0.1, 64), st.none() | st.integers(1, 99)
+    ),
     healthcheck=st.none() | st.builds(Healthcheck, st.lists(words, min_size=1, max_size=3).map(tuple)),
-    depends_on=st.lists(words, max_size=2).map(tuple), labels=st.dictionaries(words, words, max_size=2), stop_seconds=st.integers(0, 99),
-)  # fmt: skip
+    depends_on=st.lists(words, max_size=2).map(tuple),
+    labels=st.dictionaries(words, words, max_size=2),
+    stop_seconds=st.integers(0, 99),
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -85,9 +99,11 @@ async def test_every_definition_comes_back_as_it_was(
     await store.write(lambda registry: registry.remove_service("s"))
     assert await store.read(lambda registry: registry.services()) == ()
     left = await store.read(
-        lambda registry: [registry._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0]
-                          for t in ("components", "component_ports", "component_env", "component_volumes", "component_cmd")]
-    )  # fmt: skip
+        lambda registry: [
+            registry._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("components", *rows.CHILD_COLUMNS)
+        ]
+    )
     assert left == [0] * 5
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support import podman_env
-from support.podman_env import IMAGE, podman
 
 from quarterdeck.errors import NotFound
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Limits, Mutation, Port, ServiceDef, Volume
+from support import podman_env
+from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
 
