@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
-from shutil import which
 from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx2
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
-from quarterdeck.node import podman_body, podman_json
+from quarterdeck.node import podman_body, podman_json, podman_ports, podman_real
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_args import instant
 from quarterdeck.node.podman_attach import Frames, exec_output
-from quarterdeck.node.podman_cli import PodmanCli
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 
@@ -47,8 +45,6 @@ class PodmanApi:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
-        self._podman = options.podman
-        self._cli = PodmanCli(options)
         limits = httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8)
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=str(options.socket), limits=limits), timeout=self._seconds
@@ -139,17 +135,19 @@ class PodmanApi:
         return made
 
     async def start(self, name: str) -> None:
-        """Start a container; one that publishes ports through a command of its own.
-
-        When such a start fails, the service keeps listening on the port for ever (podman 4.3: it holds the
-        socket for conmon and forgets it), and no container can have it again. A command's sockets end with it.
-        """
-        details = await self.inspect(name)
-        publishes = bool((details.raw.get("HostConfig") or {}).get("PortBindings"))
-        if details.container.state != "running" and publishes and which(self._podman):
-            await self._cli.start(name)
-        else:
+        """Start a container. When that fails, the ports that podman's service forgot to close are got back."""
+        try:
             await self._on(name, "POST", "/start")
+        except QuarterdeckError:
+            await self._release_ports(name)
+            raise
+
+    async def _release_ports(self, name: str) -> None:
+        with suppress(QuarterdeckError):
+            details = await self.inspect(name)
+            ports = podman_real.ports(details.raw.get("HostConfig") or {})
+            if ports and details.container.state != "running":
+                await podman_ports.let_go(ports, lambda path: self._call("GET", path, query={"all": True}))
 
     async def _on(
         self,

@@ -31,7 +31,7 @@ def real_spec(raw: Mapping[str, Any], base: Image | None, *, component: str) -> 
     spec = ComponentSpec(
         name=component,
         image=str(raw.get("ImageName") or config.get("Image") or ""),
-        ports=_ports(host),
+        ports=ports(host),
         volumes=_volumes(raw, image_),
         entrypoint=entrypoint,
         cmd=cmd,
@@ -142,7 +142,8 @@ def _is_default(name: str, value: str, config: Mapping[str, Any]) -> bool:
             return True
 
 
-def _ports(host: Mapping[str, Any]) -> tuple[Port, ...]:
+def ports(host: Mapping[str, Any]) -> tuple[Port, ...]:
+    """The published ports, from the `HostConfig` of an inspect."""
     found: list[Port] = []
     for inside, bindings in (host.get("PortBindings") or {}).items():
         number, _, protocol = inside.partition("/")
