@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import anyio
 import pytest
 
-from quarterdeck.errors import Conflict, NotFound
+from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.results import PushRequest
 from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
@@ -180,6 +184,40 @@ async def test_a_draining_node_takes_no_deploys_and_comes_back(agent: NodeAgent,
     assert not info.draining
     assert info.runtime is not None
     assert info.runtime.kind == "api"
+
+
+async def test_a_push_whose_caller_goes_away_leaves_no_operation_and_goes_on_later(
+    agent: NodeAgent, name: str, options: AgentOptions
+) -> None:
+    content = b"0123456789" * 100_000
+    request = PushRequest(name, "big", len(content), hashlib.sha256(content).hexdigest(), mode=0o600)
+    halfway = anyio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield content[:600_000]
+        halfway.set()
+        await anyio.sleep_forever()
+
+    async def whole(offset: int = 0) -> AsyncIterator[bytes]:
+        yield content[offset:]
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(agent.push_file, request, stalling(), Mutation(operation_id=f"{name}p"))
+            await halfway.wait()
+            await anyio.sleep(0.2)
+            group.cancel_scope.cancel()
+        while agent._engine.operations.running:
+            await anyio.sleep(0.01)
+        offset = await agent.push_offset(name, "big", request.sha256)
+        assert offset == 600_000
+        again = replace(request, offset=offset)
+        done = await agent.push_file(again, whole(offset), Mutation(operation_id=f"{name}p"))
+        assert (options.files_root / name / "big").read_bytes() == content
+        # A retry is answered from memory, whatever it sends.
+        assert await agent.push_file(request, whole(), Mutation(operation_id=f"{name}p")) == done
+        with pytest.raises(InvalidInput, match="sha256"):
+            await agent.push_file(replace(request, sha256="0" * 64), whole(), Mutation())
 
 
 async def test_a_second_agent_of_the_same_folder_is_refused(agent: NodeAgent, options: AgentOptions) -> None:

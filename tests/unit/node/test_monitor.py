@@ -78,7 +78,7 @@ async def test_a_death_is_recorded_within_a_tenth_of_a_second(options: AgentOpti
 
 
 async def test_an_ended_container_is_started_again_with_backoff_and_a_limit(options: AgentOptions, name: str) -> None:
-    quick = replace(options, monitor=MonitorOptions(list_seconds=600, backoff_seconds=0.1, restart_limit=3))
+    quick = replace(options, monitor=MonitorOptions(list_seconds=600, backoff_seconds=0.3, restart_limit=3))
     async with NodeAgent.open(quick) as agent:
         crashing = component("c", "sh", "-c", "sleep 0.3; exit 4")
         once = component("once", "sh", "-c", "sleep 0.3", restart="on-failure")
@@ -88,7 +88,8 @@ async def test_an_ended_container_is_started_again_with_backoff_and_a_limit(opti
         restarts = await events(agent, name, "restart")
         assert [each.component for each in restarts] == ["c"] * 3
         gaps = [b.at - a.at for a, b in itertools.pairwise(restarts)]
-        assert gaps[1] > gaps[0] + 0.1
+        # 0.6 and 1.2 seconds of waiting.
+            assert gaps[1] > gaps[0] + 0.2
         await anyio.sleep(1)
         assert len(await events(agent, name, "restart")) == 3
         record = (await agent.list_services(service=name))[0].component("c")
