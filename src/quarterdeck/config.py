@@ -200,6 +200,11 @@ def quiet_grpc() -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
+def config_dir() -> Path:
+    """Where the configuration of a person lies; not made here."""
+    return Path(platformdirs.user_config_dir("quarterdeck"))
+
+
 def state_dir() -> Path:
     """Where everything lies that Quarterdeck keeps; not made here."""
     given = variable("QD_STATE_DIR")
@@ -217,9 +222,38 @@ def number(name: str, default: int) -> int:
         raise InvalidInput(f"{name} is {text!r}, which is not a whole number") from None
 
 
-def config_dir() -> Path:
-    """Where the configuration of a person lies; not made here."""
-    return Path(platformdirs.user_config_dir("quarterdeck"))
+def load(folder: Path) -> FileConfig:
+    """Read `quarterdeck.toml` in a folder; the defaults where there is none.
+
+    Raises `InvalidInput` that names the file and the key (or the line) when it cannot be right.
+    """
+    file = folder / FILE_NAME
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return FileConfig()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}") from error
+    return parse(text, origin=str(file))
+
+
+def parse(text: str, *, origin: str) -> FileConfig:
+    """Check the text of a `quarterdeck.toml`; `origin` names it in errors. Raises `InvalidInput`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{origin} is not TOML: {error}") from error
+    return convert(data, FileConfig, origin=origin)
+
+
+def convert(
+    data: Any, kind: type[T], *, origin: str, hint: str = "docs/configuration.md lists every key and what it takes"
+) -> T:
+    """Check parsed data against a table class. Raises `InvalidInput` naming the origin and the key."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{origin}: {error}", hint=hint) from error
 
 
 def load_settings(
@@ -276,37 +310,3 @@ def _value_of(name: str, text: str, kind: Any) -> Any:
         except msgspec.ValidationError as error:
             problem = error
     raise InvalidInput(f"{name} is {text!r}: {problem}", hint="write it as it would stand in the file")
-
-
-def load(folder: Path) -> FileConfig:
-    """Read `quarterdeck.toml` in a folder; the defaults where there is none.
-
-    Raises `InvalidInput` that names the file and the key (or the line) when it cannot be right.
-    """
-    file = folder / FILE_NAME
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return FileConfig()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}") from error
-    return parse(text, origin=str(file))
-
-
-def parse(text: str, *, origin: str) -> FileConfig:
-    """Check the text of a `quarterdeck.toml`; `origin` names it in errors. Raises `InvalidInput`."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{origin} is not TOML: {error}") from error
-    return convert(data, FileConfig, origin=origin)
-
-
-def convert(
-    data: Any, kind: type[T], *, origin: str, hint: str = "docs/configuration.md lists every key and what it takes"
-) -> T:
-    """Check parsed data against a table class. Raises `InvalidInput` naming the origin and the key."""
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"{origin}: {error}", hint=hint) from error

@@ -1,1 +1,1 @@
-"""The command line: parses, calls the hub or a node, renders. Nothing heavy is imported at start."""
+"""The command line `qd`: thin; it parses, calls the hub, and renders. Nothing heavy is imported at its start."""
