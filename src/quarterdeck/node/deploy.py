@@ -137,24 +137,32 @@ def _refuse_foreign(
 async def _images(
     context: Context, wanted: Sequence[ComponentSpec], service: str, found: Prepared, emit: Emit, *, pull: bool
 ) -> None:
-    async def fetch(spec: ComponentSpec) -> None:
+    users: dict[str, list[str]] = {}
+    for spec in wanted:
+        if spec.name not in found.failed:
+            users.setdefault(spec.image, []).append(spec.name)
+
+    def tell(names: Sequence[str], step: Step, message: str) -> None:
+        for name in names:
+            emit(progress(service, name, step, message))
+
+    async def fetch(reference: str, names: Sequence[str]) -> None:
         try:
             if pull:
-                emit(progress(service, spec.name, "pulling", spec.image))
-                found.images[spec.name] = await context.image(spec.image)
-                emit(progress(service, spec.name, "pulled", f"sha256:{found.images[spec.name].id[:12]}"))
-            else:
-                found.images[spec.name] = await context.runtime.image(spec.image)
-        except NotFound as error:
+                tell(names, "pulling", reference)
+            image = await (context.image(reference) if pull else context.runtime.image(reference))
+            found.images.update(dict.fromkeys(names, image))
             if pull:
-                found.failed.setdefault(spec.name, error.message)
+                tell(names, "pulled", f"sha256:{image.id[:12]}")
         except QuarterdeckError as error:
-            found.failed.setdefault(spec.name, error.message)
+            # A plan pulls nothing: an image that is not here yet is no failure of it.
+            if pull or not isinstance(error, NotFound):
+                for name in names:
+                    found.failed.setdefault(name, error.message)
 
     async with anyio.create_task_group() as group:
-        for spec in wanted:
-            if spec.name not in found.failed:
-                group.start_soon(fetch, spec, name=f"pull {spec.image}")
+        for reference, names in users.items():
+            group.start_soon(fetch, reference, names, name=f"pull {reference}")
 
 
 class Deploy:

@@ -15,8 +15,9 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 import msgspec
+from anyio.to_thread import run_sync
 
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, QuarterdeckError, Unavailable
 from quarterdeck.node import leftovers, lock, looking, recovery, takeover
 from quarterdeck.node.context import Context, event, progress
 from quarterdeck.node.deploy import Deploy, checked, prepare
@@ -40,6 +41,7 @@ from quarterdeck.node.results import (
     SyncItem,
     SyncSummary,
 )
+from quarterdeck.node.rollback import rollback_target
 from quarterdeck.node.runtime import Runtime
 from quarterdeck.node.store import Store
 
@@ -98,6 +100,7 @@ class Engine:
     async def _come_up(self) -> None:
         """Clean up after a killed agent; where the runtime does not answer, as soon as it does."""
         self._group.start_soon(self.operations.keep_leases, name="leases")
+        await run_sync(leftovers.end_readers, self.context.options.state_dir)
         if not await self._recover():
             self._group.start_soon(self._keep_recovering, name="recovery")
 
@@ -247,15 +250,31 @@ class Engine:
         """See `NodeAgent.push_file`."""
         await self.accepting(mutation, draining_too=False)
 
+        # The caller feeds, the operation writes: a caller that goes away ends the feed, and so the operation.
+        feed, source = anyio.create_memory_object_stream[bytes](4)
+
         async def work(live: Live[PushedFile]) -> PushedFile:
-            done = replace(await self.context.files.push(request, chunks), operation_id=live.id)
+            with source:
+                done = replace(await self.context.files.push(request, source), operation_id=live.id)
             told = event(request.service, "", "push", f"{request.path} ({request.size} bytes)", actor=live.actor)
             await self.context.store.write(lambda registry: registry.add_event(told))
             return done
 
+        async def pump() -> None:
+            with feed, suppress(anyio.BrokenResourceError):
+                async for chunk in chunks:
+                    await feed.send(chunk)
+
         # Held by file, not by service: a long push does not hold up a deploy.
         key = f"{request.service}/{request.path}"
-        return await self.operations.run("push", [key], mutation, replace(request, offset=0), PushedFile, work)
+        asked = replace(request, offset=0)
+        with feed, source:
+            live = await self.operations.begin("push", [key], mutation, asked, PushedFile, work)
+            async with anyio.create_task_group() as group:
+                group.start_soon(pump, name=f"feed {key}")
+                await live.done.wait()
+                group.cancel_scope.cancel()
+        return live.answer()
 
     async def drain(self, mutation: Mutation, *, stop: bool) -> tuple[ServiceResult, ...]:
         """See `NodeAgent.drain`."""
@@ -370,23 +389,6 @@ async def _context(options: AgentOptions, store: Store, runtime: Runtime) -> Con
 def _history(registry: Registry, service: str) -> tuple[HistoryEntry, ...]:
     registry.service(service)
     return registry.history(service)
-
-
-def rollback_target(
-    service: str, entries: Sequence[HistoryEntry], current: int | None, wanted: int | None
-) -> ServiceDef:
-    """The definition that a rollback deploys. Raises `NotFound` when history has no such one."""
-    before = [each for each in entries if not each.current and (current is None or each.generation < current)]
-    if wanted is not None:
-        chosen = next((each for each in entries if each.generation == wanted), None)
-    else:
-        now = next((each.definition for each in entries if each.current), None)
-        chosen = next((each for each in before if each.ok and each.definition != now), None)
-    if chosen is None:
-        there = ", ".join(f"{each.generation}{'' if each.ok else ' (failed)'}" for each in entries) or "none"
-        what = f"generation {wanted}" if wanted is not None else "an earlier generation that went well"
-        raise NotFound(f"history of {service!r} has no {what}", hint=f"generations: {there}")
-    return chosen.definition
 
 
 def _asked(operation: Operation) -> ServiceDef:

@@ -30,6 +30,7 @@ from quarterdeck.node.model import NAME
 from quarterdeck.node.results import FileHeader, PushedFile, PushRequest
 
 CHUNK = 256 * 1024
+RESUMABLE = "resumable"
 _PART = ".qd-push-"
 _PART_SECONDS = 86400
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -264,6 +265,7 @@ class _Push:
             raise InvalidInput(
                 f"{self.written} of {request.size} bytes came; nothing was replaced",
                 hint="push again: it goes on there",
+                details={RESUMABLE: True},
             )
         if request.sha256 and request.sha256.lower() != found:
             self.request = PushRequest(request.service, request.path, request.size)

@@ -13,9 +13,12 @@ import signal
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
+from quarterdeck import proctree
+from quarterdeck.node.podman_cli import reading_mark
 from quarterdeck.node.runtime import Runtime
 from quarterdeck.process import CommandFailed, run
 
@@ -32,6 +35,13 @@ class Leftovers:
 
     supervisors: int = 0
     rules: int = 0
+
+
+def end_readers(state_dir: Path) -> int:
+    """End the commands that a killed agent left reading (events, logs); how many. Blocks for some milliseconds."""
+    readers = [each for each in proctree.marked(reading_mark(state_dir)) if each.name() == "podman"]
+    proctree.signal_all(readers, signal.SIGKILL)
+    return len(readers)
 
 
 async def sweep(runtime: Runtime) -> Leftovers:

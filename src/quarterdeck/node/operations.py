@@ -28,6 +28,7 @@ from quarterdeck.errors import (
     error_from_json,
 )
 from quarterdeck.node.context import progress
+from quarterdeck.node.files import RESUMABLE
 from quarterdeck.node.model import Mutation, Operation
 from quarterdeck.node.reconcile import canonical
 from quarterdeck.node.registry import Registry, decoded_answer
@@ -205,13 +206,16 @@ class Operations:
 
     async def _end(self, live: Live[Any], error: QuarterdeckError | None) -> None:
         answer = error_answer(error) if error else result_answer(live.result)
-        state = "failed" if error else "done"
+
+        def write(registry: Registry) -> None:
+            if error is not None and error.details.get(RESUMABLE):
+                # The caller's connection broke: the retry is to go on, not to hear that it broke.
+                registry.forget_operation(live.id)
+            else:
+                registry.end_operation(live.id, "failed" if error else "done", answer, time.time())
+
         with anyio.CancelScope(shield=True):
-            await self._store.write(
-                lambda registry: registry.end_operation(
-                    live.id, "failed" if state == "failed" else "done", answer, time.time()
-                )
-            )
+            await self._store.write(write)
 
     async def keep_leases(self) -> None:
         """Say again and again that this holder lives."""

@@ -35,6 +35,11 @@ def mark(state_dir: Path) -> str:
     return f"node:{state_dir}"
 
 
+def reading_mark(state_dir: Path) -> str:
+    """What marks the commands that only read, and would for ever: the next agent ends them."""
+    return f"node-reading:{state_dir}"
+
+
 class PodmanCli:
     """`Runtime` over the command."""
 
@@ -44,6 +49,7 @@ class PodmanCli:
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
         self._env = {MARK_VARIABLE: mark(options.state_dir)}
+        self._reading = {MARK_VARIABLE: reading_mark(options.state_dir)}
 
     async def _run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", seconds: float | None = None, check: bool = True
@@ -151,7 +157,7 @@ class PodmanCli:
         command = [self._podman, *podman_args.logs(name, tail=tail, since=float(int(since)), follow=follow)]
         if (await self._run(podman_args.exists("container", name), check=False)).returncode == 1:
             raise NotFound(f"the node has no container {name!r}")
-        async with piped(command) as process, _reading(process, lines=True) as output:
+        async with piped(command, env=self._reading) as process, _reading(process, lines=True) as output:
             async for stream, line in output:
                 match = _LOG.fullmatch(line)
                 at = podman_json.instant(match[1].decode(errors="replace")) if match else None
@@ -175,7 +181,7 @@ class PodmanCli:
     async def events(self, *, since: float) -> AsyncGenerator[RuntimeEvent, None]:
         """What happens to containers."""
         async with (
-            piped([self._podman, *podman_args.events(since)]) as process,
+            piped([self._podman, *podman_args.events(since)], env=self._reading) as process,
             _reading(process, lines=True) as output,
         ):
             async for stream, line in output:

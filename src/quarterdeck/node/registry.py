@@ -291,6 +291,10 @@ class Registry:
             "UPDATE operations SET state = ?, answer = ?, finished_at = ? WHERE id = ?", (state, answer, at, identity)
         )
 
+    def forget_operation(self, identity: str) -> None:
+        """It left nothing: a retry with its id does it."""
+        self._db.execute("DELETE FROM operations WHERE id = ?", (identity,))
+
     def abandon_operations(self, at: float) -> None:
         """None of a restored registry's operations is in progress."""
         self._db.execute(

@@ -89,7 +89,7 @@ async def test_an_ended_container_is_started_again_with_backoff_and_a_limit(opti
         assert [each.component for each in restarts] == ["c"] * 3
         gaps = [b.at - a.at for a, b in itertools.pairwise(restarts)]
         # 0.6 and 1.2 seconds of waiting.
-            assert gaps[1] > gaps[0] + 0.2
+        assert gaps[1] > gaps[0] + 0.2
         await anyio.sleep(1)
         assert len(await events(agent, name, "restart")) == 3
         record = (await agent.list_services(service=name))[0].component("c")

@@ -13,7 +13,6 @@ from quarterdeck.errors import NotFound
 from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import INACTIVE, Condition, step
 from quarterdeck.node.context import env_lines
-from quarterdeck.node.engine import rollback_target
 from quarterdeck.node.model import (
     ComponentRecord,
     ComponentSpec,
@@ -28,6 +27,7 @@ from quarterdeck.node.model import (
 from quarterdeck.node.options import MonitorOptions
 from quarterdeck.node.restarts import Again, GiveUp, backoff, decide
 from quarterdeck.node.results import HistoryEntry
+from quarterdeck.node.rollback import rollback_target
 from quarterdeck.node.validate import (
     format_memory,
     format_port,
