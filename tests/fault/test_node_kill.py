@@ -170,7 +170,7 @@ async def test_killed_in_the_middle_of_a_deploy(victim: Victim, name: str) -> No
     finished = 0
     for version in range(1, ROUNDS["deploy"] + 1):
         task = {"kind": "deploy", "operation": f"op{version}", "definition": definition(name, port, version)}
-        victim.kill_during(task, dice.uniform(0.0, 1.3))
+        victim.kill_during(task, dice.uniform(0.0, 1.3 if victim.options.runtime == "api" else 3))
         async with NodeAgent.open(quiet(victim.options)) as agent:
             await agree(agent, name, expected=expected)
             runs = {each.name: each.spec.env["V"] for each in (await agent.list_services(service=name))[0].components}

@@ -94,11 +94,12 @@ class Engine:
         holder = f"{socket.gethostname()}:{os.getpid()}"
         self.operations = Operations(context.store, group, holder=holder, lease_seconds=context.options.lease_seconds)
         self._group = group
-        self.monitor = Monitor(context, self.operations, group)
         self._recovered = anyio.Event()
+        self.monitor = Monitor(context, self.operations, group, ready=self._recovered.is_set)
+        self.operations.ended = self.monitor.review
 
     async def _come_up(self) -> None:
-        """Clean up after a killed agent; where the runtime does not answer, as soon as it does."""
+        """Clean up after a killed agent, or as soon as the runtime answers."""
         self._group.start_soon(self.operations.keep_leases, name="leases")
         await run_sync(leftovers.end_readers, self.context.options.state_dir)
         if not await self._recover():
@@ -121,6 +122,10 @@ class Engine:
 
     async def accepting(self, mutation: Mutation, *, draining_too: bool = True) -> None:
         """Whether changes are taken now. Raises `Conflict` (draining) and `Unavailable` (recovery waits)."""
+        identity = mutation.operation_id
+        if identity and await self.context.store.read(lambda registry: registry.operation(identity)) is not None:
+            # A retry changes nothing: it hears the first answer.
+            return
         with anyio.move_on_after(mutation.wait_seconds):
             await self._recovered.wait()
         if not self._recovered.is_set():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.abc
@@ -18,7 +19,7 @@ from quarterdeck.node.alerts import Alert, send
 from quarterdeck.node.context import Context, event, transition
 from quarterdeck.node.deploy import Deploy
 from quarterdeck.node.lifecycle import Lifecycle
-from quarterdeck.node.model import ComponentRecord, Mutation, ServiceRecord
+from quarterdeck.node.model import ComponentRecord, Event, Mutation, ServiceRecord
 from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.restarts import Again, GiveUp, backoff, decide
@@ -27,13 +28,16 @@ from quarterdeck.node.results import ServiceResult
 log = logging.getLogger(__name__)
 ACTOR = "node agent"
 Key = tuple[str, str]
+Work = Callable[[Live[ServiceResult]], Awaitable[ServiceResult]]
 
 
 class Healer:
     """Restarts and enforcement of one agent."""
 
-    def __init__(self, context: Context, operations: Operations, group: anyio.abc.TaskGroup) -> None:
-        self._context, self._operations, self._group = context, operations, group
+    def __init__(
+        self, context: Context, operations: Operations, group: anyio.abc.TaskGroup, *, ready: Callable[[], bool]
+    ) -> None:
+        self._context, self._operations, self._group, self._ready = context, operations, group, ready
         self._waiting: set[Key] = set()
         self._next_try: dict[Key, tuple[float, int]] = {}
         self._gave_up: set[Key] = set()
@@ -43,7 +47,8 @@ class Healer:
         key = (service.name, record.name)
         if record.observed.state == "running":
             self._gave_up.discard(key)
-        if paused or service.paused or not service.managed or key in self._waiting:
+        # Before recovery has looked, a container may be the half of a swap.
+        if paused or not self._ready() or service.paused or not service.managed or key in self._waiting:
             return
         attempts = (await self._context.store.read(lambda registry: registry.attempts())).get(key, 0)
         decision = decide(record, attempts, self._context.options.monitor)
@@ -74,10 +79,10 @@ class Healer:
         finally:
             self._waiting.discard(key)
 
-    async def _operate(self, kind: str, key: Key, work: object) -> None:
+    async def _operate(self, kind: str, key: Key, work: Work) -> None:
         mutation = Mutation(actor=ACTOR, wait_seconds=0)
         try:
-            await self._operations.run(kind, [key[0]], mutation, {"component": key[1]}, ServiceResult, work)  # type: ignore[arg-type]
+            await self._operations.run(kind, [key[0]], mutation, {"component": key[1]}, ServiceResult, work)
         except Conflict:
             # Somebody works on it: the next look decides again.
             return
@@ -145,10 +150,10 @@ class Healer:
             self._waiting.discard(key)
 
 
-def _once(registry: Registry, key: Key, told: object) -> bool:
+def _once(registry: Registry, key: Key, told: Event) -> bool:
     """Record that it was given up, unless that is what was recorded last of it."""
     latest = [each for each in registry.events(service=key[0], component=key[1], limit=5) if each.kind != "state"]
     if latest and latest[-1].kind == "gave-up":
         return False
-    registry.add_event(told)  # type: ignore[arg-type]
+    registry.add_event(told)
     return True

@@ -58,7 +58,7 @@ class Lifecycle:
         result = await self._each(record, chosen, "purge", self._remove, backwards=True)
         if not result.ok:
             return result
-        if files:
+        if files and record.managed:
             await self._context.files.remove_all(self._service)
 
         def forget(registry: Registry) -> None:

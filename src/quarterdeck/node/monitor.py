@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -35,10 +35,12 @@ _ABOUT = frozenset(("create", "start", "died", "stop", "remove", "rename", "paus
 class Monitor:
     """Watches for one agent. Run with `running`."""
 
-    def __init__(self, context: Context, operations: Operations, group: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self, context: Context, operations: Operations, group: anyio.abc.TaskGroup, *, ready: Callable[[], bool]
+    ) -> None:
         self._context, self._operations, self._group = context, operations, group
         self._options = context.options.monitor
-        self._healer = Healer(context, operations, group)
+        self._healer = Healer(context, operations, group, ready=ready)
         self._watched: dict[str, anyio.CancelScope] = {}
         self._checked: dict[str, float] = {}
         self._answering: bool | None = None
@@ -66,6 +68,22 @@ class Monitor:
         looked = self._looked
         self.poke()
         await looked.wait()
+
+    def review(self, services: Sequence[str]) -> None:
+        """An operation on these is over: what happened meanwhile was left to it."""
+        if self._options.enabled and self._answering is not None:
+            self._group.start_soon(self._review, services, name="review")
+
+    async def _review(self, services: Sequence[str]) -> None:
+        records = await self._context.store.read(lambda registry: registry.services(services))
+        try:
+            containers = {each.name: each for each in await self._context.runtime.list()} if records else {}
+        except QuarterdeckError:
+            # The next listing tells.
+            return
+        for service in records:
+            for each in service.components if service.managed else ():
+                await self._saw((service.name, each.name), containers.get(each.container_name))
 
     # Events and deaths
 

@@ -70,7 +70,7 @@ class Live(Generic[T]):
 
 
 class Operations:
-    """Runs the mutations of one agent."""
+    """Runs the mutations of one agent. `ended` is told the services of each that is over."""
 
     def __init__(self, store: Store, group: anyio.abc.TaskGroup, *, holder: str, lease_seconds: float) -> None:
         self._store, self._group = store, group
@@ -78,6 +78,7 @@ class Operations:
         self._live: dict[str, Live[Any]] = {}
         self._locks: dict[str, anyio.Lock] = {}
         self._holding: dict[str, Live[Any]] = {}
+        self.ended: Callable[[Sequence[str]], None] = lambda services: None
 
     def busy(self, service: str) -> bool:
         """Whether a mutation works on this service now."""
@@ -159,6 +160,8 @@ class Operations:
             self._live.pop(live.id, None)
             live.done.set()
             live.moved.set()
+            if begun:
+                self.ended(live.services)
 
     async def _hold(self, live: Live[Any], wait_seconds: float, held: AsyncExitStack) -> None:
         """Take the services, in one order for all, or say who has them."""

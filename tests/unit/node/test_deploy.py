@@ -116,6 +116,7 @@ async def test_a_bad_version_is_taken_back_and_the_old_one_runs_on(agent: NodeAg
     assert "restoring" in {each.step for each in steps}
 
 
+@pytest.mark.slow
 async def test_a_container_that_listens_too_late_is_not_healthy(agent: NodeAgent, name: str) -> None:
     service = ServiceDef(name, (replace(web(podman_env.free_port()), cmd=("sleep", "600")),))
     began = time.monotonic()
@@ -128,6 +129,7 @@ async def test_a_container_that_listens_too_late_is_not_healthy(agent: NodeAgent
     assert (record.desired, record.observed.state) == ("running", "missing")
 
 
+@pytest.mark.slow
 async def test_a_healthcheck_decides(agent: NodeAgent, name: str) -> None:
     check = Healthcheck(("/bin/sh", "-c", "test -e /tmp/ready"), interval=1, timeout=1, retries=2)
     late = component("c", "sh", "-c", "sleep 0.5; touch /tmp/ready; exec sleep 600", healthcheck=check)

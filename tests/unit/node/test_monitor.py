@@ -77,6 +77,7 @@ async def test_a_death_is_recorded_within_a_tenth_of_a_second(options: AgentOpti
         assert len(await events(agent, name, "state")) == 4
 
 
+@pytest.mark.slow
 async def test_an_ended_container_is_started_again_with_backoff_and_a_limit(options: AgentOptions, name: str) -> None:
     quick = replace(options, monitor=MonitorOptions(list_seconds=600, backoff_seconds=0.3, restart_limit=3))
     async with NodeAgent.open(quick) as agent:
@@ -113,6 +114,7 @@ async def test_pause_keeps_it_down_and_resume_brings_it_up(options: AgentOptions
         await until(agent, name, "restart")
 
 
+@pytest.mark.slow
 async def test_drift_is_alerted_once_per_cooldown_also_across_a_restart_and_its_end_is_told(
     lively: AgentOptions, name: str, tmp_path: Path
 ) -> None:
@@ -177,6 +179,7 @@ async def test_enforcing_undoes_drift_only_where_asked(options: AgentOptions, na
                 await anyio.sleep(0.1)
 
 
+@pytest.mark.slow
 async def test_a_silent_runtime_is_unknown_not_stopped(lively: AgentOptions, name: str, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
