@@ -18,8 +18,8 @@ HEADER = "# Made by scripts/proto.py (`make proto`); edit the .proto files inste
 
 def generate(target: Path) -> dict[str, str]:
     """The generated files by name."""
-    from grpc_tools import protoc
     import grpc_tools
+    from grpc_tools import protoc
 
     sources = sorted(str(f.relative_to(ROOT)) for f in (ROOT / PACKAGE).glob("*.proto"))
     include = Path(grpc_tools.__file__).parent / "_proto"
