@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from quarterdeck import proctree
-from quarterdeck.node.podman_cli import reading_mark
+from quarterdeck.node import marks
 from quarterdeck.node.runtime import Runtime
 from quarterdeck.process import CommandFailed, run
 
@@ -39,7 +39,7 @@ class Leftovers:
 
 def end_readers(state_dir: Path) -> int:
     """End the commands that a killed agent left reading (events, logs); how many. Blocks for some milliseconds."""
-    readers = [each for each in proctree.marked(reading_mark(state_dir)) if each.name() == "podman"]
+    readers = [each for each in proctree.marked(marks.reading(state_dir)) if each.name() == "podman"]
     proctree.signal_all(readers, signal.SIGKILL)
     return len(readers)
 

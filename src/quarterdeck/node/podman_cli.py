@@ -6,11 +6,12 @@ run), never by reading the text.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Literal
 
 import anyio
@@ -18,7 +19,7 @@ import anyio.abc
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from quarterdeck.errors import Conflict, NotFound, Unavailable
-from quarterdeck.node import podman_args, podman_json
+from quarterdeck.node import marks, podman_args, podman_json
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
@@ -27,17 +28,8 @@ from quarterdeck.process import Completed, piped, run
 from quarterdeck.proctree import MARK_VARIABLE
 
 _LOG = re.compile(rb"(\S+) (.*)", re.DOTALL)
+_REORDERED = 1000
 StreamName = Literal["stdout", "stderr"]
-
-
-def mark(state_dir: Path) -> str:
-    """What marks the commands of one agent, so that the next one can wait for those it left."""
-    return f"node:{state_dir}"
-
-
-def reading_mark(state_dir: Path) -> str:
-    """What marks the commands that only read, and would for ever: the next agent ends them."""
-    return f"node-reading:{state_dir}"
 
 
 class PodmanCli:
@@ -48,8 +40,8 @@ class PodmanCli:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
-        self._env = {MARK_VARIABLE: mark(options.state_dir)}
-        self._reading = {MARK_VARIABLE: reading_mark(options.state_dir)}
+        self._env = {MARK_VARIABLE: marks.changing(options.state_dir)}
+        self._reading = {MARK_VARIABLE: marks.reading(options.state_dir)}
 
     async def _run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", seconds: float | None = None, check: bool = True
@@ -154,16 +146,25 @@ class PodmanCli:
         self, name: str, *, tail: int | None = None, since: float = 0, follow: bool = False
     ) -> AsyncGenerator[LogRecord, None]:
         """The output of a container."""
+        number = itertools.count()
         command = [self._podman, *podman_args.logs(name, tail=tail, since=float(int(since)), follow=follow)]
         if (await self._run(podman_args.exists("container", name), check=False)).returncode == 1:
             raise NotFound(f"the node has no container {name!r}")
+        # The two streams come over two pipes: put in order again what is there, as far as it is near.
+        waiting: list[tuple[float, int, LogRecord]] = []
         async with piped(command, env=self._reading) as process, _reading(process, lines=True) as output:
             async for stream, line in output:
-                match = _LOG.fullmatch(line)
-                at = podman_json.instant(match[1].decode(errors="replace")) if match else None
-                text = (match[2] if match and at else line).decode(errors="replace")
-                if (at or 0) >= since:
-                    yield LogRecord(at or 0, stream, text)
+                record = _log_record(stream, line)
+                if record.at < since:
+                    continue
+                if follow:
+                    yield record
+                    continue
+                heapq.heappush(waiting, (record.at, next(number), record))
+                if len(waiting) > _REORDERED:
+                    yield heapq.heappop(waiting)[2]
+        while waiting:
+            yield heapq.heappop(waiting)[2]
 
     async def exec(
         self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""
@@ -224,6 +225,12 @@ class PodmanCli:
 
     async def aclose(self) -> None:
         """Nothing is held."""
+
+
+def _log_record(stream: StreamName, line: bytes) -> LogRecord:
+    match = _LOG.fullmatch(line)
+    at = podman_json.instant(match[1].decode(errors="replace")) if match else None
+    return LogRecord(at or 0, stream, (match[2] if match and at else line).decode(errors="replace"))
 
 
 def _failed(done: Completed) -> Unavailable:

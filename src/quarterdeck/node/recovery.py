@@ -19,11 +19,11 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.node import marks
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
 from quarterdeck.node.operations import error_answer, result_answer
-from quarterdeck.node.podman_cli import mark
 from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SPEC
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
@@ -69,7 +69,7 @@ async def _last_words(context: Context) -> None:
 
 
 def _commands(state_dir: Path) -> bool:
-    return any(each.name() == "podman" for each in proctree.marked(mark(state_dir)))
+    return any(each.name() == "podman" for each in proctree.marked(marks.changing(state_dir)))
 
 
 def _close(registry: Registry, operation: Operation, answer: str, state: OperationState) -> None:
