@@ -121,7 +121,7 @@ class NodeAgent:
         """What the registry says, by name; never asks the runtime. Raises `NotFound` for an unknown `service`."""
         if service:
             return (await self._context.store.read(lambda registry: registry.service(service)),)
-        return await self._context.store.read(lambda registry: registry.services())
+        return await self._context.store.services()
 
     async def live_check(self, *, service: str = "", usage: bool = False) -> LiveCheck:
         """Ask the runtime now and record what it says; with `usage` also processor and memory use.

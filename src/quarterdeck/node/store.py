@@ -18,6 +18,7 @@ from anyio.to_thread import run_sync
 
 from quarterdeck.errors import InternalError, StorageRefused
 from quarterdeck.node import snapshot
+from quarterdeck.node.model import ServiceRecord
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import SnapshotInfo
 from quarterdeck.node.schema import MIGRATIONS, SCHEMA
@@ -34,6 +35,8 @@ class Store:
         self._one = anyio.CapacityLimiter(1)
         self._db = _connect(path, snapshots, keep)
         self._news = anyio.Event()
+        self._writes = 0
+        self._listed: tuple[int, tuple[ServiceRecord, ...]] = (-1, ())
 
     @classmethod
     @asynccontextmanager
@@ -56,11 +59,22 @@ class Store:
     async def write(self, work: Callable[[Registry], T]) -> T:
         """Change, all or nothing. Raises `StorageRefused` when the disk does not take it."""
         before = self._news
-        result, events = await run_sync(self._counted, work, limiter=self._one)
+        try:
+            result, events = await run_sync(self._counted, work, limiter=self._one)
+        finally:
+            self._writes += 1
         if events:
             self._news = anyio.Event()
             before.set()
         return result
+
+    async def services(self) -> tuple[ServiceRecord, ...]:
+        """Every service, by name; read again only when something was written since."""
+        # Counted before the read: should a write come between, what is kept is already void.
+        writes = self._writes
+        if self._listed[0] != writes:
+            self._listed = (writes, await self.read(lambda registry: registry.services()))
+        return self._listed[1]
 
     async def news(self) -> None:
         """Wait until events were added."""
@@ -109,7 +123,10 @@ class Store:
 
         Raises `NotFound`, `InvalidInput` (damaged) and `StorageRefused`; the registry is as it was then.
         """
-        return await run_sync(self._restore, name, limiter=self._one)
+        try:
+            return await run_sync(self._restore, name, limiter=self._one)
+        finally:
+            self._writes += 1
 
     def _restore(self, name: str) -> SnapshotInfo:
         chosen = snapshot.find(self._snapshots, name)

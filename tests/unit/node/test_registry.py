@@ -129,6 +129,18 @@ async def test_a_transaction_is_all_or_nothing(store: Store) -> None:
     assert await store.read(lambda registry: registry.services()) == ()
 
 
+async def test_the_kept_listing_is_never_older_than_a_write(store: Store) -> None:
+    for generation in range(1, 4):
+        await store.write(lambda r, g=generation: r.put_service(ServiceRecord("s", g, ())))  # type: ignore[misc]
+        assert [each.generation for each in await store.services()] == [generation]
+        assert await store.services() is await store.services()
+    taken = await store.take_snapshot()
+    await store.write(lambda registry: registry.remove_service("s"))
+    assert await store.services() == ()
+    await store.restore(taken.path)
+    assert [each.name for each in await store.services()] == ["s"]
+
+
 async def test_events_by_component_range_and_window_and_their_pruning(store: Store) -> None:
     def write(registry: Registry) -> None:
         for index in range(20):
