@@ -9,7 +9,7 @@ PYTEST = $(PY) -m pytest -q -p no:cacheprovider
 QUICK_TESTS = not slow and not fault
 WORKERS ?= 2
 
-.PHONY: help demo test check slow fault test-all bench conformance inspector picture docs lock clean run-venv dev-venv
+.PHONY: help demo test check slow fault test-all bench conformance inspector picture proto docs lock clean run-venv dev-venv
 
 help:
 	@echo "make demo        the main job, unattended: three agents work in a sample repository (ARGS=--keep)"
@@ -57,11 +57,13 @@ inspector: dev-venv
 	@bash scripts/inspector.sh
 
 docs: dev-venv
-	@$(PY) scripts/reference.py
 	@$(PY) -m benchmarks.report
 
 picture: run-venv
 	@$(QD_VENV)/bin/qd demo --picture docs/demo.svg
+
+proto: dev-venv
+	@$(PY) scripts/proto.py
 
 lock:
 	@sh scripts/lock.sh

@@ -193,6 +193,10 @@ VARIABLES: dict[str, str] = {
     "QD_FREE_MEMORY_MB": "before [limits] free_memory_mb",
     "QD_FREE_DISK_MB": "before [limits] free_disk_mb",
     "NO_COLOR": "no colour, whatever the terminal can do",
+    "QD_NODE_CONFIG": "configuration file of `qd node serve` (default: /etc/quarterdeck/node.toml)",
+    "QD_CLI_CONFIG": "configuration file of `qd` for nodes (default: cli.toml in the platform's configuration folder)",
+    "VISUAL": "editor of `qd service edit`, before EDITOR",
+    "EDITOR": "editor of `qd service edit`",
 }
 
 
@@ -210,6 +214,18 @@ def passed(names: list[str]) -> dict[str, str]:
 def base_environment() -> dict[str, str]:
     """The clean environment every child process starts from: no key, no token."""
     return {name: os.environ[name] for name in _BASE_VARIABLES if name in os.environ}
+
+
+def quiet_grpc() -> None:
+    """Call before gRPC is imported: its C core writes to standard error what we tell as errors, and its fork
+    handlers only disturb a process that starts others."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
+def config_dir() -> Path:
+    """Where the configuration of a person lies; not made here."""
+    return Path(platformdirs.user_config_dir("quarterdeck"))
 
 
 def state_dir() -> Path:
@@ -263,11 +279,67 @@ def parse(text: str, *, origin: str) -> FileConfig:
     return convert(data, FileConfig, origin=origin)
 
 
-def convert(data: Any, kind: type[T], *, origin: str) -> T:
+def convert(
+    data: Any, kind: type[T], *, origin: str, hint: str = "docs/configuration.md lists every key and what it takes"
+) -> T:
     """Check parsed data against a table class. Raises `InvalidInput` naming the origin and the key."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
+        raise InvalidInput(f"{origin}: {error}", hint=hint) from error
+
+
+def load_settings(
+    file: Path, kind: type[T], *, prefix: str, must_exist: bool = False, strict_prefix: bool = False
+) -> T:
+    """Read a TOML file against a table class; each key `a.b` of it can be overridden by `PREFIX_A_B`.
+
+    A variable's value is what would stand in the file (text needs no quotes). With `strict_prefix` a variable
+    that begins with the prefix and belongs to no key is an error, since it is a typing mistake.
+    Raises `InvalidInput` that names the file and the key, or the variable.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            raise InvalidInput(f"{file} does not exist", hint="deploy/examples has one to begin with") from None
+        data = {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read as TOML: {error}") from error
+    known = set(VARIABLES)
+    _override(data, kind, prefix, known)
+    if strict_prefix and (strange := sorted(n for n in os.environ if n.startswith(f"{prefix}_") and n not in known)):
         raise InvalidInput(
-            f"{origin}: {error}", hint="docs/configuration.md lists every key and what it takes"
-        ) from error
+            f"{strange[0]} overrides no key of {file.name}",
+            hint=f"a key `[section] key` is {prefix}_SECTION_KEY; unset what you do not mean",
+        )
+    return convert(data, kind, origin=str(file), hint="docs/nodes.md lists every key and what it takes")
+
+
+def _override(data: dict[str, Any], kind: Any, prefix: str, known: set[str]) -> None:
+    for field in msgspec.structs.fields(kind):
+        name = f"{prefix}_{field.encode_name}".upper()
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            section = data.get(field.encode_name, {})
+            if isinstance(section, dict):
+                _override(section, field.type, name, known)
+                if section:
+                    data[field.encode_name] = section
+            continue
+        known.add(name)
+        if name in os.environ:
+            data[field.encode_name] = _value_of(name, os.environ[name], field.type)
+
+
+def _value_of(name: str, text: str, kind: Any) -> Any:
+    """What a variable says, checked alone so that the error can name it."""
+    try:
+        parsed: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = text
+    for candidate in (text, parsed):
+        try:
+            return msgspec.to_builtins(msgspec.convert(candidate, kind, strict=candidate is not text))
+        except msgspec.ValidationError as error:
+            problem = error
+    raise InvalidInput(f"{name} is {text!r}: {problem}", hint="write it as it would stand in the file")

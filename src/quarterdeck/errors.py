@@ -21,6 +21,7 @@ class QuarterdeckError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    grpc_status: ClassVar[str] = "INTERNAL"
 
     def __init__(self, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -48,6 +49,7 @@ class InvalidInput(QuarterdeckError):
     code = "INVALID_INPUT"
     http_status = 400
     exit_code = 2
+    grpc_status = "INVALID_ARGUMENT"
 
 
 class Unprocessable(InvalidInput):
@@ -60,6 +62,7 @@ class TooLarge(InvalidInput):
     """A limit on size is exceeded; the message carries both figures (HTTP 413)."""
 
     http_status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class NotFound(QuarterdeckError):
@@ -68,6 +71,7 @@ class NotFound(QuarterdeckError):
     code = "NOT_FOUND"
     http_status = 404
     exit_code = 3
+    grpc_status = "NOT_FOUND"
 
 
 class Conflict(QuarterdeckError):
@@ -76,12 +80,14 @@ class Conflict(QuarterdeckError):
     code = "CONFLICT"
     http_status = 409
     exit_code = 4
+    grpc_status = "ABORTED"
 
 
 class PreconditionFailed(Conflict):
     """A compare-and-set (`If-Match`, expected generation) met another value (HTTP 412)."""
 
     http_status = 412
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class Unavailable(QuarterdeckError):
@@ -90,12 +96,14 @@ class Unavailable(QuarterdeckError):
     code = "UNAVAILABLE"
     http_status = 503
     exit_code = 5
+    grpc_status = "UNAVAILABLE"
 
 
 class StorageRefused(Unavailable):
     """The disk is full or read-only: nothing was written, reads go on (HTTP 507)."""
 
     http_status = 507
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class Unauthenticated(QuarterdeckError):
@@ -104,6 +112,7 @@ class Unauthenticated(QuarterdeckError):
     code = "UNAUTHENTICATED"
     http_status = 401
     exit_code = 1
+    grpc_status = "UNAUTHENTICATED"
 
 
 class PermissionDenied(QuarterdeckError):
@@ -112,6 +121,7 @@ class PermissionDenied(QuarterdeckError):
     code = "PERMISSION_DENIED"
     http_status = 403
     exit_code = 1
+    grpc_status = "PERMISSION_DENIED"
 
 
 _BY_CODE: dict[str, type[QuarterdeckError]] = {

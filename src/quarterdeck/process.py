@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -325,6 +325,48 @@ class Child:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 await stream.aclose()
+
+
+@contextlib.asynccontextmanager
+async def piped(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> AsyncIterator[anyio.abc.Process]:
+    """Run a command whose output is read while it comes (`podman logs -f`); its tree is killed on leaving.
+
+    Only for commands that change nothing. `env` is added to the clean base environment. Raises
+    `CommandFailed` when the program is missing.
+    """
+    command = tuple(command)
+    try:
+        process = await anyio.open_process(
+            command,
+            env={**base_environment(), **(env or {})},
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise CommandFailed(f"cannot start {command[0]!r}: {error.strerror}", hint=f"install {command[0]}") from error
+    leaving: GeneratorExit | None = None
+    try:
+        async with anyio.create_task_group() as group:
+            if process.stdin is not None:
+                group.start_soon(_feed, process.stdin, stdin)
+            try:
+                yield process
+            except GeneratorExit as error:
+                # A reader that goes away early is no failure: a task group would wrap it as one.
+                leaving = error
+            group.cancel_scope.cancel()
+        if leaving is not None:
+            raise leaving
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                await run_sync(proctree.kill_everything, process.pid, None, None)
+            await process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
 
 
 def _append(path: Path) -> IO[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from quarterdeck.files import read_json
+from quarterdeck.metadata.model import MetadataAnswer
 from quarterdeck.sidecar.client import SidecarClient
 from quarterdeck.sidecar.spec import ADDRESS_FILE, Address
 from support.hub import CONFIG, configure, in_process, state_folder
@@ -23,12 +24,12 @@ TESTS = Path(__file__).resolve().parents[1]
 
 @asynccontextmanager
 async def simulated(
-    state: Path, repo: Path, number: int, changes_per_second: float = 0
+    state: Path, repo: Path, number: int, changes_per_second: float = 0, kinds: Sequence[str] = ("ok",)
 ) -> AsyncIterator[subprocess.Popen[str]]:
     """The process that serves them; ended afterwards."""
     command = [sys.executable, "-m", "support.fake_sidecars", str(state), str(repo), str(number)]
     with subprocess.Popen(
-        [*command, "--changes-per-second", str(changes_per_second)], cwd=TESTS, text=True,
+        [*command, "--changes-per-second", str(changes_per_second), "--kinds", ",".join(kinds)], cwd=TESTS, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -49,6 +50,8 @@ async def test_they_keep_the_contract_of_a_sidecar(repo: Path) -> None:
             assert (facts.agent, facts.status) == ("sim-0000", "busy")
             assert [t.state for t in (await client.tasks(offset=0, limit=20)).tasks] == ["started"]
             assert (await client.log(offset=0, limit=1)).entries == []
+            known = await client.call(MetadataAnswer, "GET", "/metadata")
+            assert known.data["git.dirty"].value is True
             with anyio.fail_after(10):
                 async with client.events(after=0, facts=True) as events:
                     kinds = [(await anext(events)).kind for _ in range(3)]

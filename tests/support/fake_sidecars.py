@@ -4,6 +4,9 @@ Writes what a hub needs to find them (`agent.json`, `sidecar.json` with this pro
 each) and answers the part of the sidecar's contract that a hub uses to follow an agent: `GET /health`,
 `GET /v1/agent`, `GET /v1/tasks`, `GET /v1/log`, `GET /metadata`, and `GET /v1/events?facts=true` as an
 endless stream. Prints `ready` when all of them listen; ends with its standard input.
+
+`--kinds ok,none,hangs,dead,ahead` has the first, second, ... of them (round and round) have no metadata,
+hang when asked for it, drop the connection, or have a clock that is an hour ahead.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from quarterdeck import proctree
 from quarterdeck.files import write_private
 from quarterdeck.fleet.model import AgentRecord
 from quarterdeck.fleet.records import RECORD_FILE
+from quarterdeck.metadata.model import API_VERSION, iso
 from quarterdeck.sidecar import place, spec
 from quarterdeck.sidecar.model import LogPage, SidecarFacts, Task, TaskPage, UsageTotals
 from quarterdeck.sidecar.spec import Address
@@ -35,7 +39,8 @@ encode = msgspec.json.Encoder().encode
 class FakeSidecar:
     """One agent that is busy with a task, and tells of a change of it whenever `change` is called."""
 
-    def __init__(self, state: Path, repo: Path, number: int) -> None:
+    def __init__(self, state: Path, repo: Path, number: int, kind: str = "ok") -> None:
+        self.kind = kind
         self.name = f"sim-{number:04d}"
         self.folder = state / "agents" / self.name
         now = time.time()
@@ -121,6 +126,10 @@ class FakeSidecar:
                 if method == "GET" and path == "/v1/events":
                     await self._stream(writer, facts="facts=true" in query)
                     return
+                if path == "/metadata" and self.kind == "dead":
+                    return
+                if path == "/metadata" and self.kind == "hangs":
+                    await asyncio.sleep(3600)
                 status, answer = self._answer(method, path)
                 body = encode(answer)
                 head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -137,14 +146,30 @@ class FakeSidecar:
             "/v1/agent": replace(self.facts, observed_at=time.time()),
             "/v1/tasks": TaskPage(tasks=[t for t in [self.facts.current_task] if t], total_count=1),
             "/v1/log": LogPage(entries=[], total_count=0, next_cursor=None),
-            "/metadata": {key: {"value": value} for key, value in self.facts.metadata.items()},
+            "/metadata": self._metadata(),
         }
+        if path == "/metadata" and self.kind == "none":
+            error = {"error": {"code": "NOT_FOUND", "message": "this agent has no metadata", "hint": ""}}
+            return "404 Not Found", error
         if method == "POST" and path == "/v1/stop":
             return "202 Accepted", {"status": "stopping"}
         if method == "GET" and path in answers:
             return "200 OK", answers[path]
         error = {"error": {"code": "UNAVAILABLE", "message": "a simulated sidecar does not do that", "hint": ""}}
         return "503 Service Unavailable", error
+
+    def _metadata(self) -> dict[str, Any]:
+        now = time.time()
+        entries = {
+            key: {
+                "value": value, "error": None, "source": "git", "observed_at": iso(now), "age_seconds": 0.0,
+                "stale": False, "schema": {"description": "", "include_in_list": True},
+            }
+            for key, value in self.facts.metadata.items()
+        }  # fmt: skip
+        theirs = now + (3600 if self.kind == "ahead" else 0)
+        meta = {"version": API_VERSION, "agent": self.name, "revision": 1, "at": iso(theirs), "collected_in_ms": 0.0}
+        return {"data": entries, "meta": meta}
 
     async def _stream(self, writer: asyncio.StreamWriter, *, facts: bool) -> None:
         writer.write(
@@ -168,14 +193,16 @@ def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 
-async def run(state: Path, repo: Path, number: int, changes_per_second: float) -> None:
+async def run(
+    state: Path, repo: Path, number: int, changes_per_second: float, kinds: tuple[str, ...] = ("ok",)
+) -> None:
     """Serve until standard input ends."""
     # Two descriptors for each of them: the listening socket and the hub's connection.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number * 4 + 100
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
-    sidecars = [FakeSidecar(state, repo, n) for n in range(number)]
+    sidecars = [FakeSidecar(state, repo, n, kinds[n % len(kinds)]) for n in range(number)]
     servers = [await sidecar.serve() for sidecar in sidecars]
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, ended.set)
@@ -200,8 +227,10 @@ def main() -> None:
     parser.add_argument("repo", type=Path)
     parser.add_argument("number", type=int)
     parser.add_argument("--changes-per-second", type=float, default=0)
+    parser.add_argument("--kinds", default="ok")
     given = parser.parse_args(sys.argv[1:])
-    asyncio.run(run(given.state, given.repo, given.number, given.changes_per_second))
+    kinds = tuple(given.kinds.split(","))
+    asyncio.run(run(given.state, given.repo, given.number, given.changes_per_second, kinds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""What the node agent does by itself: start again what ended, and, where a service asks for it, undo drift.
+
+Each step is an operation like a person's, so it never meets a deploy half-way; a service that is held by
+somebody is left to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.abc
+
+from quarterdeck.errors import Conflict, QuarterdeckError
+from quarterdeck.node import reconcile
+from quarterdeck.node.alerts import Alert, send
+from quarterdeck.node.context import Context, event, transition
+from quarterdeck.node.deploy import Deploy
+from quarterdeck.node.lifecycle import Lifecycle
+from quarterdeck.node.model import ComponentRecord, Event, Mutation, ServiceRecord
+from quarterdeck.node.operations import Live, Operations
+from quarterdeck.node.registry import Registry
+from quarterdeck.node.restarts import Again, GiveUp, backoff, decide
+from quarterdeck.node.results import ServiceResult
+
+log = logging.getLogger(__name__)
+ACTOR = "node agent"
+Key = tuple[str, str]
+Work = Callable[[Live[ServiceResult]], Awaitable[ServiceResult]]
+
+
+class Healer:
+    """Restarts and enforcement of one agent."""
+
+    def __init__(
+        self, context: Context, operations: Operations, group: anyio.abc.TaskGroup, *, ready: Callable[[], bool]
+    ) -> None:
+        self._context, self._operations, self._group, self._ready = context, operations, group, ready
+        self._waiting: set[Key] = set()
+        self._next_try: dict[Key, tuple[float, int]] = {}
+        self._gave_up: set[Key] = set()
+
+    async def consider(self, service: ServiceRecord, record: ComponentRecord, *, paused: bool, first: bool) -> None:
+        """Look at one component and begin what must be done. `first`: the node (or the agent) has just come up."""
+        key = (service.name, record.name)
+        if record.observed.state == "running":
+            self._gave_up.discard(key)
+        # Before recovery has looked, a container may be the half of a swap.
+        if paused or not self._ready() or service.paused or not service.managed or key in self._waiting:
+            return
+        attempts = (await self._context.store.read(lambda registry: registry.attempts())).get(key, 0)
+        decision = decide(record, attempts, self._context.options.monitor)
+        if isinstance(decision, GiveUp):
+            await self._give_up(key, record, decision)
+        elif isinstance(decision, Again):
+            # After a reboot everything is down at once, and nothing of it has failed.
+            delay = 0.0 if first and attempts == 0 else decision.delay
+            self._waiting.add(key)
+            self._group.start_soon(self._again, key, delay, decision.attempts, name=f"restart {key[0]}/{key[1]}")
+        elif service.enforce:
+            await self._enforce(service, record)
+
+    async def _give_up(self, key: Key, record: ComponentRecord, decision: GiveUp) -> None:
+        if key in self._gave_up:
+            return
+        self._gave_up.add(key)
+        text = f"ended with exit code {record.observed.exit_code} and was started again {decision.attempts} times"
+        told = event(*key, "gave-up", text)
+        fresh = await self._context.store.write(lambda registry: _once(registry, key, told))
+        if fresh:
+            await send(self._context, Alert("gave-up", *key, text, record.observed.state, record.desired))
+
+    async def _again(self, key: Key, delay: float, attempts: int) -> None:
+        try:
+            await anyio.sleep(delay)
+            await self._operate("heal", key, lambda live: self._start_again(key, attempts, live))
+        finally:
+            self._waiting.discard(key)
+
+    async def _operate(self, kind: str, key: Key, work: Work) -> None:
+        mutation = Mutation(actor=ACTOR, wait_seconds=0)
+        try:
+            await self._operations.run(kind, [key[0]], mutation, {"component": key[1]}, ServiceResult, work)
+        except Conflict:
+            # Somebody works on it: the next look decides again.
+            return
+        except QuarterdeckError as error:
+            log.warning("%s %s/%s: %s", kind, *key, error.message)
+
+    async def _start_again(self, key: Key, attempts: int, live: Live[ServiceResult]) -> ServiceResult:
+        """Start it if that is still what is wanted."""
+        service = await self._context.store.read(lambda registry: registry.find(key[0]))
+        record = service.component(key[1]) if service else None
+        if service is None or record is None or record.desired != "running" or service.paused:
+            return ServiceResult(key[0], live.id, 0)
+        watched = await self._context.look(record.container_name, record.observed)
+        if watched.state != "exited":
+            return ServiceResult(key[0], live.id, service.generation)
+        try:
+            await self._context.runtime.start(record.container_name)
+            text = f"attempt {attempts}"
+        except QuarterdeckError as error:
+            text = f"attempt {attempts} failed: {error.message}"
+        after = await self._context.look(record.container_name, record.observed)
+
+        def write(registry: Registry) -> None:
+            registry.count_restart(*key, attempts)
+            registry.add_event(event(*key, "restart", text, actor=ACTOR))
+            fresh = registry.service(key[0]).component(key[1])
+            if fresh is not None:
+                transition(registry, fresh, after)
+
+        await self._context.store.write(write)
+        return ServiceResult(key[0], live.id, service.generation)
+
+    async def _enforce(self, service: ServiceRecord, record: ComponentRecord) -> None:
+        key = (service.name, record.name)
+        found = reconcile.drift(record)
+        due, tries = self._next_try.get(key, (0.0, 0))
+        if not found:
+            self._next_try.pop(key, None)
+            return
+        if time.monotonic() < due or self._operations.busy(service.name):
+            return
+        options = self._context.options.monitor
+        if tries >= options.restart_limit:
+            return
+        self._next_try[key] = (time.monotonic() + backoff(tries, options), tries + 1)
+        self._waiting.add(key)
+        self._group.start_soon(self._undo, service, record, found[0].kind, name=f"enforce {key[0]}/{key[1]}")
+
+    async def _undo(self, service: ServiceRecord, record: ComponentRecord, kind: str) -> None:
+        context, key = self._context, (service.name, record.name)
+
+        async def work(live: Live[ServiceResult]) -> ServiceResult:
+            if kind == "state":
+                lifecycle = Lifecycle(context, *key, operation=live.id, actor=ACTOR)
+                return await (lifecycle.start() if record.desired == "running" else lifecycle.stop())
+            deploy = Deploy(
+                context, service.definition(), only=[record.name], operation=live.id, actor=ACTOR, kind="deploy",
+                emit=live.emit,
+            )  # fmt: skip
+            return await deploy.run()
+
+        try:
+            await self._operate("enforce", key, work)
+        finally:
+            self._waiting.discard(key)
+
+
+def _once(registry: Registry, key: Key, told: Event) -> bool:
+    """Record that it was given up, unless that is what was recorded last of it."""
+    latest = [each for each in registry.events(service=key[0], component=key[1], limit=5) if each.kind != "state"]
+    if latest and latest[-1].kind == "gave-up":
+        return False
+    registry.add_event(told)
+    return True

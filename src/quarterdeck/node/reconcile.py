@@ -1,0 +1,262 @@
+"""What differs between desired and observed, and what to do about it. Pure: values in, values out."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from quarterdeck.node.model import (
+    DEFAULT_STOP_SECONDS,
+    ComponentRecord,
+    ComponentSpec,
+    Observed,
+    ServiceDef,
+    ServiceRecord,
+    container_name,
+)
+from quarterdeck.node.results import Action, DeployPlan, Drift, FieldChange, PlannedAction
+from quarterdeck.node.validate import format_port, format_volume
+
+# Fields that the agent itself acts on: a change of them needs no new container.
+_AGENT_FIELDS = ("restart", "depends_on")
+FOREIGN = "foreign"
+
+
+def spec_hash(spec: ComponentSpec, *, key: str = "", hidden: Mapping[str, str] | None = None) -> str:
+    """What a container is made from, as 16 hex digits: equal for equal containers, however they are written.
+
+    `hidden` are the variables of its env files; they go in through an HMAC with the node's own `key`, so
+    that nobody can guess them from the label.
+    """
+    body = msgspec.to_builtins(replace(spec, restart="no", depends_on=()))
+    body["ports"] = sorted(body["ports"], key=repr)
+    body["volumes"] = sorted(body["volumes"], key=repr)
+    if hidden:
+        body["hidden"] = hmac.new(key.encode(), canonical(dict(hidden)), hashlib.sha256).hexdigest()
+    return hashlib.sha256(canonical(body)).hexdigest()[:16]
+
+
+def canonical(value: Any) -> bytes:
+    """JSON that is equal for equal values: sorted keys, and 1 for 1.0 (which one it is depends on the way it came)."""
+    return msgspec.json.encode(_plain(msgspec.to_builtins(value)), order="deterministic")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def field_changes(before: ComponentSpec | None, after: ComponentSpec | None) -> tuple[FieldChange, ...]:
+    """The fields in which two definitions of a component differ, in the definition's order."""
+    old, new = shown(before), shown(after)
+    names = dict.fromkeys((*old, *new))
+    return tuple(
+        FieldChange(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)
+    )
+
+
+def shown(spec: ComponentSpec | None) -> dict[str, str]:
+    """A definition as text by field, as people write it; fields that are as by default are left out."""
+    if spec is None:
+        return {}
+    limits, check = spec.limits, spec.healthcheck
+    fields = {
+        "image": spec.image,
+        "ports": ", ".join(sorted(map(format_port, spec.ports))),
+        "volumes": ", ".join(sorted(map(format_volume, spec.volumes))),
+        "entrypoint": _words(spec.entrypoint),
+        "cmd": _words(spec.cmd),
+        **{f"env.{name}": value for name, value in sorted(spec.env.items())},
+        "env_files": ", ".join(spec.env_files),
+        "secrets": ", ".join(sorted(f"{s.name} as {s.kind} {s.target or s.name}" for s in spec.secrets)),
+        "user": spec.user,
+        "workdir": spec.workdir,
+        "network": spec.network,
+        "restart": spec.restart,
+        "limits.memory": "" if limits.memory is None else str(limits.memory),
+        "limits.cpus": "" if limits.cpus is None else f"{limits.cpus:g}",
+        "limits.pids": "" if limits.pids is None else str(limits.pids),
+        "healthcheck": "" if check is None else _words(check.command),
+        "healthcheck.times": "" if check is None else f"{check.interval:g}/{check.timeout:g}/{check.retries}",
+        "depends_on": ", ".join(spec.depends_on),
+        **{f"labels.{name}": value for name, value in sorted(spec.labels.items())},
+        "stop_seconds": "" if spec.stop_seconds == DEFAULT_STOP_SECONDS else str(spec.stop_seconds),
+    }
+    return {name: value for name, value in fields.items() if value or name.startswith(("env.", "labels."))}
+
+
+def _words(words: Sequence[str]) -> str:
+    return canonical(list(words)).decode() if words else ""
+
+
+# The fields that a container's real configuration tells; the others are the agent's, or are never shown.
+_REAL = ("image", "ports", "volumes", "entrypoint", "cmd", "user", "workdir", "network", "limits.", "env.", "labels.")
+
+
+def config_drift(desired: ComponentSpec, real: ComponentSpec, *, hidden: Iterable[str] = ()) -> tuple[Drift, ...]:
+    """The fields in which a container's real configuration differs from its definition.
+
+    Values of variables in `hidden` are never compared and never shown. Mount options but read-only are
+    podman's own business.
+    """
+    unseen = frozenset(hidden)
+    wanted = shown(replace(desired, volumes=_plain_volumes(desired), env=_without(desired.env, unseen)))
+    actual = shown(replace(real, volumes=_plain_volumes(real), env=_without(real.env, unseen)))
+    if _same_image(desired.image, real.image):
+        actual["image"] = wanted.get("image", "")
+    names = [name for name in dict.fromkeys((*wanted, *actual)) if name.startswith(_REAL) or name == "healthcheck"]
+    return tuple(
+        Drift(desired.name, "config", name, wanted.get(name, ""), actual.get(name, ""))
+        for name in names
+        if wanted.get(name) != actual.get(name)
+    )
+
+
+def _without(env: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name not in names}
+
+
+def _plain_volumes(spec: ComponentSpec) -> Any:
+    return tuple(replace(each, options=("ro",) if each.read_only else ()) for each in spec.volumes)
+
+
+def _same_image(wanted: str, real: str) -> bool:
+    """Podman completes short names (`nginx` is told as `docker.io/library/nginx:latest`)."""
+
+    def full(name: str) -> str:
+        last = name.rsplit("/", 1)[-1]
+        return name if ":" in last or "@" in last else f"{name}:latest"
+
+    return full(real) == full(wanted) or full(real).endswith("/" + full(wanted))
+
+
+def drift(record: ComponentRecord) -> tuple[Drift, ...]:
+    """What the registry alone can tell: state, image digest and spec hash of what was last observed."""
+    seen, found = record.observed, list[Drift]()
+    if record.desired == "ignore" or seen.state == "unknown":
+        return ()
+    state = _actual(seen)
+    if state != record.desired:
+        found.append(Drift(record.name, "state", "state", record.desired, seen.state))
+    if seen.state == "missing":
+        return tuple(found)
+    if record.image_digest and seen.image_digest and record.image_digest != seen.image_digest:
+        found.append(Drift(record.name, "image", "image digest", record.image_digest, seen.image_digest))
+    if seen.spec_hash != record.spec_hash:
+        found.append(Drift(record.name, "spec", "spec hash", record.spec_hash, seen.spec_hash))
+    return tuple(found)
+
+
+def _actual(seen: Observed) -> str:
+    return "running" if seen.state == "running" else "stopped"
+
+
+def recognised(seen: Observed, before: Observed) -> Observed:
+    """What was seen of a component's container, with the spec hash of one that carries no label of ours.
+
+    An adopted container keeps the hash that it was adopted with as long as it is the same one; any other
+    was made by somebody else and is nothing that a definition describes.
+    """
+    if seen.spec_hash or not seen.container_id:
+        return seen
+    same = seen.container_id == before.container_id
+    return replace(
+        seen,
+        spec_hash=before.spec_hash if same else FOREIGN,
+        generation=before.generation if same else 0,
+    )
+
+
+def differs(seen: Observed, before: Observed) -> bool:
+    """Whether an observation says anything new (its time apart)."""
+    # The common case first: asked for every container at every look.
+    return seen != before and replace(seen, at=before.at, message=before.message) != before
+
+
+def plan(
+    service: ServiceDef,
+    current: ServiceRecord | None,
+    *,
+    hashes: Mapping[str, str],
+    digests: Mapping[str, str],
+    only: Sequence[str] = (),
+) -> DeployPlan:
+    """What a deploy must do, in the order of `depends_on`.
+
+    `hashes` are the spec hashes of the definition's components, `digests` the image ids that their images
+    now have on the node (a component missing there is not compared). `current` must have been observed just now.
+    """
+    actions: list[PlannedAction] = []
+    for spec in ordered(service.components):
+        if only and spec.name not in only:
+            continue
+        record = current.component(spec.name) if current else None
+        actions.append(_action(service, spec, record, hashes[spec.name], digests.get(spec.name, "")))
+    wanted = {each.name for each in service.components}
+    actions.extend(
+        PlannedAction(record.name, record.container_name, "remove", reason="the definition has it no more")
+        for record in (current.components if current and not only else ())
+        if record.name not in wanted
+    )
+    generation = current.generation if current else 0
+    changed = any(each.action != "keep" or each.changes for each in actions) or _head_changed(service, current)
+    return DeployPlan(service.name, generation, generation + 1 if changed else generation, tuple(actions))
+
+
+def _head_changed(service: ServiceDef, current: ServiceRecord | None) -> bool:
+    if current is None:
+        return True
+    return (current.active, current.enforce, current.managed) != (service.active, service.enforce, True)
+
+
+def _action(
+    service: ServiceDef, spec: ComponentSpec, record: ComponentRecord | None, digest_of_spec: str, image_digest: str
+) -> PlannedAction:
+    def planned(action: Action, reason: str) -> PlannedAction:
+        changes = field_changes(record.spec if record else None, spec) if record else ()
+        return PlannedAction(spec.name, container_name(service.name, spec.name), action, changes, reason)
+
+    if record is None:
+        return planned("create" if service.active else "keep", "it is new" if service.active else "not active")
+    seen = record.observed
+    there = seen.state not in ("missing", "unknown")
+    same = seen.spec_hash == digest_of_spec
+    moved = bool(image_digest and seen.image_digest and image_digest != seen.image_digest)
+    if not service.active:
+        return planned("stop", "not active") if seen.state == "running" else planned("keep", "not active")
+    if not there:
+        return planned("create", "its container is gone")
+    if not same:
+        return planned("replace", "the definition changed")
+    if moved:
+        return planned("replace", f"the image {spec.image} is now another one")
+    return planned("keep", "") if seen.state == "running" else planned("start", f"it is {seen.state}")
+
+
+def ordered(components: Sequence[ComponentSpec]) -> tuple[ComponentSpec, ...]:
+    """Components so that each comes after those it depends on, otherwise as written."""
+    return tuple(spec for level in levels(components) for spec in level)
+
+
+def levels(components: Sequence[ComponentSpec]) -> tuple[tuple[ComponentSpec, ...], ...]:
+    """Components in groups that may be worked on at once, each after the groups it depends on."""
+    names = {each.name for each in components}
+    left, done, found = list(components), set[str](), list[tuple[ComponentSpec, ...]]()
+    while left:
+        ready = tuple(each for each in left if all(name in done or name not in names for name in each.depends_on))
+        # A circle is refused before; should one come here, its members go at once rather than never.
+        level = ready or tuple(left)
+        found.append(level)
+        done |= {each.name for each in level}
+        left = [each for each in left if each.name not in done]
+    return tuple(found)

@@ -1,0 +1,207 @@
+"""What a killed agent left: found at the next start, finished where that is safe, undone otherwise.
+
+Nothing is guessed from a journal: the names and labels of the containers and the rows of the registry say how
+far an operation came. A swap whose new container is in the registry is finished; any other is undone. Stop,
+start, restart, purge and adopt are done again (they may be, any number of times); a deploy is undone where it
+was not finished; what else was interrupted is told so. Each gets its answer, so that a retry learns it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import msgspec
+from anyio.to_thread import run_sync
+
+from quarterdeck import proctree
+from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.node import marks
+from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
+from quarterdeck.node.lifecycle import Lifecycle
+from quarterdeck.node.model import ComponentRecord, Operation, OperationState
+from quarterdeck.node.operations import error_answer, result_answer
+from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SPEC
+from quarterdeck.node.registry import Registry
+from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
+from quarterdeck.node.runtime import Container
+from quarterdeck.node.takeover import adopt
+
+log = logging.getLogger(__name__)
+IN_FLIGHT_SECONDS = 30
+SETTLE_SECONDS = 1.0
+
+
+async def recover(context: Context) -> int:
+    """Clean up after an agent that was killed; how many operations it had in progress.
+
+    Raises `Unavailable` when the runtime does not answer: nothing is decided then, call it again.
+    """
+    operations = await context.store.read(lambda registry: registry.running_operations())
+    interrupted = {each.id for each in operations}
+    if operations:
+        await _last_words(context)
+    await _swaps(context, interrupted)
+    for operation in operations:
+        try:
+            answer, state = await _finish(context, operation)
+        except Unavailable:
+            raise
+        except QuarterdeckError as error:
+            answer, state = error_answer(error), "failed"
+        await context.store.write(lambda registry, o=operation, a=answer, s=state: _close(registry, o, a, s))  # type: ignore[misc]
+        log.warning(
+            "operation %s (%s %s) had been interrupted: %s", operation.id, operation.kind, operation.service, state
+        )
+    return len(operations)
+
+
+async def _last_words(context: Context) -> None:
+    """Wait for what the killed agent had begun: its podman commands and calls end by themselves, later than it."""
+    end = time.monotonic() + IN_FLIGHT_SECONDS
+    while time.monotonic() < end and await run_sync(_commands, context.options.state_dir):  # noqa: ASYNC110
+        await anyio.sleep(0.05)
+    # The REST service goes on with a call whose client is gone; nothing tells when it is done.
+    await anyio.sleep(SETTLE_SECONDS)
+
+
+def _commands(state_dir: Path) -> bool:
+    return any(each.name() == "podman" for each in proctree.marked(marks.changing(state_dir)))
+
+
+def _close(registry: Registry, operation: Operation, answer: str, state: OperationState) -> None:
+    registry.end_operation(operation.id, state, answer, time.time())
+    how = "finished" if state == "done" else "undone"
+    registry.add_event(
+        event(operation.service.split(" ")[0], "", "recovered", f"{operation.kind} was interrupted; {how}")
+    )
+
+
+async def _swaps(context: Context, interrupted: set[str]) -> None:
+    """Bring every component back to one container with the plain name: the one of the registry."""
+    containers = {each.name: each for each in await context.runtime.list()}
+    services = await context.store.read(lambda registry: registry.services())
+    rows = {c.container_name: c for each in services if each.managed for c in each.components}
+    for name in sorted({each.removesuffix(NEW).removesuffix(OLD) for each in containers}):
+        await _settle(context, name, containers, rows.get(name), interrupted)
+    found = {each.name: each for each in await context.runtime.list()}
+
+    def write(registry: Registry) -> None:
+        for row in rows.values():
+            transition(registry, row, seen(found.get(row.container_name), row.observed))
+
+    await context.store.write(write)
+
+
+async def _settle(
+    context: Context,
+    name: str,
+    containers: Mapping[str, Container],
+    row: ComponentRecord | None,
+    interrupted: set[str],
+) -> None:
+    runtime = context.runtime
+    current, new, old = containers.get(name), containers.get(name + NEW), containers.get(name + OLD)
+    if new is not None and new.labels.get(LABEL_NODE) == context.node_id:
+        await runtime.remove(new.id)
+    made_here = current is not None and current.labels.get(LABEL_OPERATION) in interrupted
+    if old is not None and (row is not None or old.labels.get(LABEL_NODE) == context.node_id):
+        committed = current is not None and row is not None and row.observed.container_id == current.id
+        if committed or (current is not None and not made_here):
+            # The registry's own has the name (or somebody else's has): the old one is of no use any more.
+            await runtime.remove(old.id)
+            return
+        if current is not None:
+            await runtime.remove(current.id)
+        await runtime.rename(old.id, name)
+        if row is not None and row.desired == "running":
+            if old.state == "running":
+                # It may be about to end: the stop that was under way goes on without its caller.
+                await runtime.stop(old.id, grace_seconds=row.spec.stop_seconds)
+            await runtime.start(old.id)
+        return
+    if current is None or not made_here or (row is not None and row.observed.container_id == current.id):
+        return
+    if row is None or current.labels.get(LABEL_SPEC) != row.spec_hash or current.state == "created":
+        # Made, but never written down as the one that is wanted.
+        await runtime.remove(current.id)
+
+
+async def _finish(context: Context, operation: Operation) -> tuple[str, OperationState]:
+    asked = msgspec.json.decode(operation.steps or "{}")
+    service = operation.service
+    match operation.kind:
+        case "stop" | "start" | "restart" | "purge":
+            return await _again(context, operation, asked)
+        case "adopt":
+            done = await adopt(context, service, operation=operation.id, actor="")
+            return result_answer(done), "done"
+        case "deploy" | "rollback":
+            return await _deployed(context, operation)
+        case _:
+            return error_answer(_interrupted(operation, "do it again: what was done already stays")), "failed"
+
+
+async def _again(context: Context, operation: Operation, asked: Mapping[str, object]) -> tuple[str, OperationState]:
+    """Do it once more, under the same id: it ends in the same state however far it had come."""
+    component = str(asked.get("component", ""))
+    work = Lifecycle(context, operation.service, component, operation=operation.id, actor="")
+    known = await context.store.read(lambda registry: registry.find(operation.service))
+    if known is None and operation.kind == "purge":
+        return result_answer(ServiceResult(operation.service, operation.id, 0)), "done"
+    match operation.kind:
+        case "stop":
+            result = await work.stop()
+        case "start":
+            result = await work.start()
+        case "restart":
+            result = await work.restart()
+        case _:
+            result = await work.purge(files=bool(asked.get("files")))
+    return result_answer(result), "done"
+
+
+async def _deployed(context: Context, operation: Operation) -> tuple[str, OperationState]:
+    """Whether a deploy had come to its end but for the answer; otherwise what is as before."""
+
+    def work(registry: Registry) -> tuple[str, OperationState]:
+        record = registry.find(operation.service)
+        entry = next((each for each in registry.history(operation.service) if each.current), None)
+        if record is None or entry is None or entry.at < operation.started_at:
+            return error_answer(_interrupted(operation, "nothing of it was done; deploy again")), "failed"
+        done = [each for each in record.components if _as_defined(each, entry)]
+        names = {each.name for each in entry.definition.components}
+        if len(done) == len(names) == len(record.components):
+            registry.add_history(entry.definition, entry.generation, entry.at, entry.actor, ok=True)
+            return result_answer(_result(operation, entry, record.components)), "done"
+        others = sorted((names | {each.name for each in record.components}) - {each.name for each in done})
+        text = f"as asked for: {', '.join(each.name for each in done) or 'none'}; as before: {', '.join(others)}"
+        return error_answer(_interrupted(operation, "deploy again", text)), "failed"
+
+    return await context.store.write(work)
+
+
+def _as_defined(each: ComponentRecord, entry: HistoryEntry) -> bool:
+    spec = entry.definition.component(each.name)
+    return spec == each.spec and (each.observed.state == "running") == entry.definition.active
+
+
+def _result(operation: Operation, entry: HistoryEntry, components: tuple[ComponentRecord, ...]) -> ServiceResult:
+    def outcome(each: ComponentRecord) -> Outcome:
+        return "replaced" if each.generation == entry.generation else "unchanged"
+
+    results = tuple(
+        ComponentResult(each.name, outcome(each), "", each.observed.container_id, each.image_digest)
+        for each in components
+    )
+    return ServiceResult(operation.service, operation.id, entry.generation, results)
+
+
+def _interrupted(operation: Operation, hint: str, text: str = "") -> Unavailable:
+    more = f"; {text}" if text else ""
+    return Unavailable(
+        f"the node agent was killed in the middle of {operation.kind} {operation.service}{more}", hint=hint
+    )

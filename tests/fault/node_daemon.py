@@ -1,0 +1,67 @@
+"""A node agent in a process of its own, told what to do on its command line; the fault tests kill it.
+
+    node_daemon.py OPTIONS.json WORK.json
+
+It says `ready` before the work and `done` after it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from quarterdeck.node.agent import NodeAgent
+from quarterdeck.node.model import Mutation, ServiceDef
+from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.results import PushRequest
+
+
+async def work(agent: NodeAgent, task: dict[str, object]) -> None:
+    """Do what the task says."""
+    mutation = Mutation(operation_id=str(task["operation"]))
+    name = str(task.get("service", ""))
+    match task["kind"]:
+        case "deploy":
+            definition = msgspec.convert(task["definition"], ServiceDef)
+            async for _ in agent.deploy(definition, mutation):
+                pass
+        case "stop":
+            await agent.stop_service(name, mutation)
+        case "start":
+            await agent.start_service(name, mutation)
+        case "adopt":
+            await agent.adopt_containers(name, mutation)
+        case "push":
+            size = int(str(task["size"]))
+
+            async def chunks() -> AsyncIterator[bytes]:
+                for _ in range(size // 65536):
+                    yield b"new!" * 16384
+                    await anyio.sleep(0.001)
+
+            await agent.push_file(PushRequest(name, "data/file.bin", size, str(task["sha256"])), chunks(), mutation)
+        case "snapshot":
+            for _ in range(20):
+                await agent.snapshot()
+        case other:
+            raise AssertionError(other)
+
+
+async def main() -> None:
+    """Open the agent, work, wait to be killed."""
+    options = msgspec.json.decode(
+        Path(sys.argv[1]).read_bytes(), type=AgentOptions, dec_hook=lambda kind, value: kind(value)
+    )
+    task = msgspec.json.decode(Path(sys.argv[2]).read_bytes())
+    async with NodeAgent.open(options) as agent:
+        print("ready", flush=True)
+        await work(agent, task)
+        print("done", flush=True)
+        await anyio.sleep_forever()
+
+
+anyio.run(main)

@@ -1,0 +1,278 @@
+"""kill -9 of the node agent at random moments of deploy, stop, adopt, push and snapshot.
+
+Afterwards, one start later: registry and podman agree, nothing is there twice, no container, supervisor, port
+rule or unfinished file is left over, every operation has an answer and the service works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import msgspec
+import psutil
+import pytest
+
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.node import leftovers, snapshot
+from quarterdeck.node.agent import NodeAgent
+from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, ServiceDef
+from quarterdeck.node.options import AgentOptions, MonitorOptions
+from quarterdeck.node.results import PushRequest
+from support import podman_env
+from support.podman_env import IMAGE, podman
+
+pytestmark = [pytest.mark.anyio, pytest.mark.podman, pytest.mark.fault, pytest.mark.timeout(900)]
+SIZE = 16 * 1024 * 1024
+NEW_CONTENT = b"new!" * (SIZE // 4)
+DAEMON = Path(__file__).with_name("node_daemon.py")
+ROUNDS = {"deploy": 12, "stop": 5, "adopt": 4, "push": 5, "snapshot": 4}
+
+
+@pytest.fixture(scope="module")
+def podman_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    podman_env.require_podman()
+    with podman_env.service(tmp_path_factory.mktemp("podman")) as path:
+        yield path
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    podman_env.require_podman()
+    with podman_env.prefix("qdf") as found:
+        yield found
+
+
+class Victim:
+    """A daemon that is given work and killed in the middle of it."""
+
+    def __init__(self, options: AgentOptions, folder: Path) -> None:
+        self.options, self._folder = options, folder
+        (folder / "options.json").write_bytes(msgspec.json.encode(options, enc_hook=str))
+
+    def kill_during(self, task: dict[str, object], after: float) -> bool:
+        """Start it, let it work for so long, kill it; whether it had come to its end."""
+        (self._folder / "task.json").write_bytes(msgspec.json.encode(task, enc_hook=str))
+        process = subprocess.Popen(
+            [sys.executable, str(DAEMON), str(self._folder / "options.json"), str(self._folder / "task.json")],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(after)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+        done = process.stdout.read() == b"done\n"
+        process.stdout.close()
+        return done
+
+
+def containers(name: str) -> dict[str, dict[str, object]]:
+    found = json.loads(podman("ps", "-a", "--no-trunc", "--format", "json", "--filter", f"name=^{name}") or "[]")
+    return {each["Names"][0]: each for each in found}
+
+
+def supervisors(known: set[str]) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        line = process.info["cmdline"] or []
+        if process.info["name"] == "conmon" and "-c" in line and line[line.index("-c") + 1] not in known:
+            with suppress(psutil.Error):
+                if process.ppid() == 1 and process.create_time() < time.time() - 5:
+                    found.append(" ".join(line)[:200])
+    return found
+
+
+async def agree(agent: NodeAgent, name: str, *, expected: dict[str, str]) -> None:
+    """Registry and podman say the same, and nothing is left over."""
+    record = (await agent.list_services(service=name))[0]
+    real = containers(name)
+    assert sorted(real) == sorted(expected), (sorted(real), expected)
+    for each in record.components:
+        state = str(real[each.container_name]["State"])
+        assert (each.observed.container_id, each.observed.state) == (real[each.container_name]["Id"], state), each
+        assert expected[each.container_name] == state, each
+    running = await agent._engine.context.store.read(lambda registry: registry.running_operations())
+    assert running == ()
+    known = set(podman("ps", "-aq", "--no-trunc").split())
+    assert supervisors(known) == []
+    rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True).stdout.splitlines()
+    # Others may be publishing ports at this very moment: only what stays is left over.
+    if stale := leftovers.stale_rules(rules, set(podman("ps", "-aq", "--no-trunc").split())):
+        await anyio.sleep(2)
+        rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True).stdout.splitlines()
+        again = leftovers.stale_rules(rules, set(podman("ps", "-aq", "--no-trunc").split()))
+        assert not [each for each in again if each in stale]
+
+
+def definition(name: str, port: int, version: int) -> ServiceDef:
+    script = f"echo {version} > /tmp/index.html; exec httpd -f -p 80 -h /tmp"
+    web = ComponentSpec(
+        "web", IMAGE, ports=(Port(port, 80),), cmd=("sh", "-c", script), env={"V": str(version)}, stop_seconds=0
+    )
+    check = Healthcheck(("/bin/sh", "-c", "sleep 0.1"), interval=1)
+    side = ComponentSpec(
+        "side", IMAGE, cmd=("sleep", "600"), network="none", env={"V": str(version)}, stop_seconds=0, healthcheck=check
+    )
+    return ServiceDef(name, (web, side))
+
+
+async def served(port: int) -> str:
+    with anyio.fail_after(10):
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(b"GET /index.html HTTP/1.0\r\n\r\n")
+            answer = b""
+            with suppress(anyio.EndOfStream):
+                while True:
+                    answer += await stream.receive()
+    return answer.rpartition(b"\n\n")[2].rpartition(b"\r\n\r\n")[2].decode().strip()
+
+
+@pytest.fixture(params=["api", "cli"])
+def victim(request: pytest.FixtureRequest, podman_socket: Path, tmp_path: Path) -> Victim:
+    options = AgentOptions(
+        state_dir=tmp_path / "state",
+        node_name="node",
+        files_root=tmp_path / "srv",
+        runtime=request.param,
+        socket=podman_socket,
+        probe_seconds=5,
+        monitor=MonitorOptions(list_seconds=600, backoff_seconds=0.1),
+    )
+    return Victim(options, tmp_path)
+
+
+def quiet(options: AgentOptions) -> AgentOptions:
+    return replace(options, monitor=MonitorOptions(enabled=False))
+
+
+async def test_killed_in_the_middle_of_a_deploy(victim: Victim, name: str) -> None:
+    port, dice = podman_env.free_port(), random.Random(4)
+    expected = {f"{name}-web": "running", f"{name}-side": "running"}
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        final = [e async for e in agent.deploy(definition(name, port, 0), Mutation())][-1].final
+        assert final is not None
+        assert final.ok, final
+    finished = 0
+    for version in range(1, ROUNDS["deploy"] + 1):
+        task = {"kind": "deploy", "operation": f"op{version}", "definition": definition(name, port, version)}
+        victim.kill_during(task, dice.uniform(0.0, 1.3 if victim.options.runtime == "api" else 3))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            await agree(agent, name, expected=expected)
+            runs = {each.name: each.spec.env["V"] for each in (await agent.list_services(service=name))[0].components}
+            assert await served(port) == runs["web"]
+            status = await agent.get_service_status(name)
+            assert status.drift == (), status.drift
+            again = agent.deploy(definition(name, port, version), Mutation(operation_id=f"op{version}"))
+            answer = ""
+            try:
+                async for _ in again:
+                    pass
+            except QuarterdeckError as error:
+                answer = error.message
+            versions = {each.spec.env["V"] for each in (await agent.list_services(service=name))[0].components}
+            finished += not answer
+            assert versions == {str(version)} if not answer else "killed in the middle" in answer
+    print(f"deploys killed: {ROUNDS['deploy']}, of which came to their end: {finished}")
+
+
+async def test_killed_in_the_middle_of_a_first_deploy(victim: Victim, name: str) -> None:
+    port, dice = podman_env.free_port(), random.Random(5)
+    for round_ in range(4):
+        task = {"kind": "deploy", "operation": f"op{round_}", "definition": definition(name, port, round_)}
+        victim.kill_during(task, dice.uniform(0.05, 0.7))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            known = [each for each in await agent.list_services() if each.name == name]
+            there = {
+                c.container_name: "running" for each in known for c in each.components if c.observed.state == "running"
+            }
+            if known:
+                await agree(agent, name, expected=there)
+                await agent.purge_service(name, Mutation())
+            assert containers(name) == {}
+
+
+async def test_killed_in_the_middle_of_stop_and_start(victim: Victim, name: str) -> None:
+    port, dice = podman_env.free_port(), random.Random(6)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        [e async for e in agent.deploy(definition(name, port, 0), Mutation())]
+    for round_ in range(ROUNDS["stop"]):
+        for kind, state in (("stop", "exited"), ("start", "running")):
+            done = victim.kill_during(
+                {"kind": kind, "operation": f"{kind}{round_}", "service": name}, dice.uniform(0.0, 0.5)
+            )
+            async with NodeAgent.open(quiet(victim.options)) as agent:
+                call = agent.stop_service if kind == "stop" else agent.start_service
+                before = await agent._engine.context.store.read(lambda r, i=f"{kind}{round_}": r.operation(i))  # type: ignore[misc]
+                answer = await call(name, Mutation(operation_id=f"{kind}{round_}"))
+                assert answer.ok or not done
+                # What had been begun was finished at the start, before anybody asked again.
+                assert before is None or before.state == "done"
+                await agree(agent, name, expected={f"{name}-web": state, f"{name}-side": state})
+
+
+async def test_killed_in_the_middle_of_adopting(victim: Victim, name: str) -> None:
+    dice = random.Random(7)
+    for index in range(4):
+        podman(
+            "run", "-d", "--network", "none", "--name", f"{name}-c{index}", "--stop-timeout", "0", IMAGE, "sleep", "600"
+        )
+    before = {key: value["Id"] for key, value in containers(name).items()}
+    for round_ in range(ROUNDS["adopt"]):
+        victim.kill_during({"kind": "adopt", "operation": f"a{round_}", "service": name}, dice.uniform(0.0, 0.2))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            await agent.adopt_containers(name, Mutation(operation_id=f"a{round_}"))
+            await agree(agent, name, expected=dict.fromkeys(before, "running"))
+            assert len((await agent.list_services(service=name))[0].components) == 4
+            await agent._engine.context.store.write(lambda registry: registry.remove_service(name))
+    assert {key: value["Id"] for key, value in containers(name).items()} == before
+
+
+async def test_killed_in_the_middle_of_a_push(victim: Victim, name: str) -> None:
+    dice, digest = random.Random(8), hashlib.sha256(NEW_CONTENT).hexdigest()
+    target = victim.options.files_root / name / "data" / "file.bin"
+    target.parent.mkdir(parents=True)
+    for round_ in range(ROUNDS["push"]):
+        target.write_bytes(b"old")
+        task = {"kind": "push", "operation": f"p{round_}", "service": name, "size": SIZE, "sha256": digest}
+        done = victim.kill_during(task, dice.uniform(0.0, 0.5))
+        content = target.read_bytes()
+        assert content == NEW_CONTENT if done else content in (b"old", NEW_CONTENT)
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            offset = await agent.push_offset(name, "data/file.bin", digest)
+
+            async def rest(offset: int = offset) -> object:
+                yield NEW_CONTENT[offset:]
+
+            request = PushRequest(name, "data/file.bin", SIZE, digest, offset=offset)
+            await agent.push_file(request, rest(), Mutation())  # type: ignore[arg-type]
+        assert target.read_bytes() == NEW_CONTENT
+        assert [each.name for each in target.parent.iterdir()] == ["file.bin"]
+
+
+async def test_killed_in_the_middle_of_a_snapshot(victim: Victim, name: str) -> None:
+    dice = random.Random(9)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        await agent.sync_desired_state([definition(name, 1, 0)], Mutation())
+    for _ in range(ROUNDS["snapshot"]):
+        victim.kill_during({"kind": "snapshot", "operation": "x"}, dice.uniform(0.0, 0.4))
+        for each in snapshot.listed(victim.options.snapshots):
+            snapshot.check(Path(each.path))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            await agent.snapshot()
+            assert [p for p in victim.options.snapshots.iterdir() if p.name.startswith(".")] == []
+            assert (await agent.list_services(service=name))[0].generation == 1

@@ -1,0 +1,56 @@
+"""A node agent over real podman for the tests of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from quarterdeck.node.agent import NodeAgent
+from quarterdeck.node.options import AgentOptions, MonitorOptions
+from support import podman_env
+
+# Quick enough for a test, slow enough that nothing happens behind its back.
+QUIET = MonitorOptions(list_seconds=600, backoff_seconds=600)
+
+
+@pytest.fixture(scope="session")
+def podman_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    podman_env.require_podman()
+    with podman_env.service(tmp_path_factory.mktemp("podman")) as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[podman_env.Registry]:
+    podman_env.require_podman()
+    with podman_env.registry(tmp_path_factory.mktemp("images")) as found:
+        yield found
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A service's name; what is called so is removed at the end."""
+    podman_env.require_podman()
+    with podman_env.prefix("qda") as found:
+        yield found
+
+
+@pytest.fixture
+def options(tmp_path: Path, podman_socket: Path, image_registry: podman_env.Registry) -> AgentOptions:
+    return AgentOptions(
+        state_dir=tmp_path / "state",
+        node_name="test-node",
+        files_root=tmp_path / "srv",
+        socket=podman_socket,
+        insecure_registries=(image_registry.address,),
+        probe_seconds=3,
+        monitor=QUIET,
+    )
+
+
+@pytest.fixture
+async def agent(options: AgentOptions) -> AsyncIterator[NodeAgent]:
+    async with NodeAgent.open(options) as opened:
+        yield opened

@@ -1,0 +1,251 @@
+"""The monitor over real podman: deaths, restarts, drift, flapping, a silent runtime."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from quarterdeck.node.agent import NodeAgent
+from quarterdeck.node.model import ComponentSpec, Event, Healthcheck, Mutation, ServiceDef
+from quarterdeck.node.options import AgentOptions, MonitorOptions
+from support import podman_env
+from support.podman_env import IMAGE, podman
+
+pytestmark = [pytest.mark.anyio, pytest.mark.podman]
+
+
+def component(name: str, *cmd: str, **more: object) -> ComponentSpec:
+    given: dict[str, object] = {"image": IMAGE, "network": "none", "stop_seconds": 0, **more}
+    return ComponentSpec(name, cmd=cmd or ("sleep", "600"), **given)  # type: ignore[arg-type]
+
+
+async def deployed(agent: NodeAgent, service: ServiceDef) -> None:
+    final = [each async for each in agent.deploy(service, Mutation())][-1].final
+    assert final is not None
+    assert final.ok, final
+
+
+async def events(agent: NodeAgent, name: str, *kinds: str) -> list[Event]:
+    return [each async for each in agent.events(service=name, limit=1000) if not kinds or each.kind in kinds]
+
+
+async def until(agent: NodeAgent, name: str, kind: str, *, number: int = 1, seconds: float = 15) -> list[Event]:
+    with anyio.fail_after(seconds):
+        while len(found := await events(agent, name, kind)) < number:
+            await anyio.sleep(0.02)
+    return found
+
+
+def pid(name: str) -> int:
+    return int(podman("inspect", "--format", "{{.State.Pid}}", name))
+
+
+@pytest.fixture
+def lively(options: AgentOptions) -> AgentOptions:
+    """Everything quick; no restarts before a test asks for them."""
+    return replace(
+        options,
+        monitor=MonitorOptions(list_seconds=0.5, drift_seconds=0.2, cooldown_seconds=600, backoff_seconds=600),
+    )
+
+
+async def test_a_death_is_recorded_within_a_tenth_of_a_second(options: AgentOptions, name: str) -> None:
+    async with NodeAgent.open(options) as agent:
+        await deployed(agent, ServiceDef(name, tuple(component(f"c{i}", restart="no") for i in range(4))))
+        # The next listing is ten minutes away: only the pidfd can tell.
+        await agent._engine.monitor.looked()
+        took = []
+        for i in range(4):
+            began = time.time()
+            os.kill(pid(f"{name}-c{i}"), signal.SIGKILL)
+            killed = time.time()
+            found = [e for e in await until(agent, name, "state", number=i + 1) if e.component == f"c{i}"]
+            assert (found[-1].from_state, found[-1].to_state) == ("running", "exited")
+            assert "137" in found[-1].message
+            took.append(found[-1].at - killed)
+            assert began < found[-1].at
+        assert sorted(took)[2] < 0.25, took
+        assert len(await events(agent, name, "state")) == 4
+
+
+@pytest.mark.slow
+async def test_an_ended_container_is_started_again_with_backoff_and_a_limit(options: AgentOptions, name: str) -> None:
+    quick = replace(options, monitor=MonitorOptions(list_seconds=600, backoff_seconds=0.3, restart_limit=3))
+    async with NodeAgent.open(quick) as agent:
+        crashing = component("c", "sh", "-c", "sleep 0.3; exit 4")
+        once = component("once", "sh", "-c", "sleep 0.3", restart="on-failure")
+        await deployed(agent, ServiceDef(name, (crashing, once)))
+        gave_up = await until(agent, name, "gave-up")
+        assert "exit code 4" in gave_up[0].message
+        restarts = await events(agent, name, "restart")
+        assert [each.component for each in restarts] == ["c"] * 3
+        gaps = [b.at - a.at for a, b in itertools.pairwise(restarts)]
+        # 0.6 and 1.2 seconds of waiting.
+        assert gaps[1] > gaps[0] + 0.2
+        await anyio.sleep(1)
+        assert len(await events(agent, name, "restart")) == 3
+        record = (await agent.list_services(service=name))[0].component("c")
+        assert record is not None
+        assert (record.restarts, record.observed.state, record.observed.exit_code) == (3, "exited", 4)
+        # A person's start begins anew.
+        await agent.start_service(name, Mutation(), component="c")
+        await until(agent, name, "gave-up", number=2)
+
+
+async def test_pause_keeps_it_down_and_resume_brings_it_up(options: AgentOptions, name: str) -> None:
+    quick = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=0.05))
+    async with NodeAgent.open(quick) as agent:
+        await deployed(agent, ServiceDef(name, (component("c"),)))
+        await agent.pause(Mutation(), service=name)
+        os.kill(pid(f"{name}-c"), signal.SIGKILL)
+        await until(agent, name, "state")
+        await anyio.sleep(1)
+        assert await events(agent, name, "restart") == []
+        await agent.resume(Mutation(), service=name)
+        await until(agent, name, "restart")
+
+
+@pytest.mark.slow
+async def test_drift_is_alerted_once_per_cooldown_also_across_a_restart_and_its_end_is_told(
+    lively: AgentOptions, name: str, tmp_path: Path
+) -> None:
+    told = tmp_path / "alerts"
+    script = f'echo "$QD_ALERT $QD_SERVICE $QD_COMPONENT $QD_NODE $QD_STATE $QD_DESIRED: $QD_MESSAGE" >> {told}'
+    options = replace(lively, monitor=replace(lively.monitor, alert_command=("/bin/sh", "-c", script)))
+    async with NodeAgent.open(options) as agent:
+        await deployed(agent, ServiceDef(name, (component("c", restart="no"),)))
+        podman("stop", "-t0", f"{name}-c")
+        await until(agent, name, "drift")
+        await anyio.sleep(1)
+    async with NodeAgent.open(options) as agent:
+        await anyio.sleep(1.2)
+        assert len(await events(agent, name, "drift")) == 1
+        podman("start", f"{name}-c")
+        await until(agent, name, "drift-over")
+        podman("stop", "-t0", f"{name}-c")
+        await anyio.sleep(1.5)
+        # Within the cooldown: neither told again, nor its end.
+        podman("start", f"{name}-c")
+        await anyio.sleep(1)
+        assert len(await events(agent, name, "drift")) == 1
+        assert len(await events(agent, name, "drift-over")) == 1
+    lines = told.read_text().splitlines()
+    assert lines[0] == f"drift {name} c test-node exited running: state: exited instead of running"
+    assert lines[1].startswith(f"drift-over {name} c test-node running running")
+    assert len(lines) == 2
+
+
+async def test_flapping_is_alerted_and_a_failing_alert_command_is_an_event(options: AgentOptions, name: str) -> None:
+    monitor = MonitorOptions(
+        list_seconds=0.3, backoff_seconds=0.01, backoff_max_seconds=0.01, restart_limit=1000, flap_count=6,
+        flap_seconds=60, drift_seconds=600, alert_command=("/bin/false",),
+    )  # fmt: skip
+    async with NodeAgent.open(replace(options, monitor=monitor)) as agent:
+        await deployed(agent, ServiceDef(name, (component("c", "sh", "-c", "sleep 0.2; exit 1"), component("ok"))))
+        found = await until(agent, name, "flap")
+        assert found[0].component == "c"
+        await until(agent, name, "alert-failed")
+        await agent.stop_service(name, Mutation())
+        assert len(await events(agent, name, "flap")) == 1
+
+
+async def test_enforcing_undoes_drift_only_where_asked(options: AgentOptions, name: str) -> None:
+    quick = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=0.05))
+    async with NodeAgent.open(quick) as agent:
+        await deployed(agent, ServiceDef(name, (component("gone"), component("other")), enforce=True))
+        await deployed(agent, ServiceDef(f"{name}x", (component("c"),)))
+        podman("rm", "-f", "-t0", f"{name}-gone", f"{name}x-c")
+        podman("rm", "-f", "-t0", f"{name}-other")
+        podman("run", "-d", "--network", "none", "--name", f"{name}-other", IMAGE, "sleep", "1234")
+        with anyio.fail_after(20):
+            while (await agent.get_service_status(name)).drift:
+                await anyio.sleep(0.1)
+        assert podman("inspect", "--format", "{{.Config.Cmd}}", f"{name}-other") == "[sleep 600]"
+        left = (await agent.get_service_status(f"{name}x")).drift
+        assert [(each.kind, each.actual) for each in left] == [("state", "missing")]
+        await agent.stop_service(name, Mutation(), component="gone")
+        podman("start", f"{name}-gone")
+        with anyio.fail_after(20):
+            while podman("inspect", "--format", "{{.State.Status}}", f"{name}-gone") != "exited":
+                await anyio.sleep(0.1)
+
+
+@pytest.mark.slow
+async def test_a_silent_runtime_is_unknown_not_stopped(lively: AgentOptions, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    socket = folder / "podman.sock"
+
+    def serve() -> subprocess.Popen[bytes]:
+        socket.unlink(missing_ok=True)
+        process = subprocess.Popen(
+            ["podman", "system", "service", "--time", "0", f"unix://{socket}"], stderr=subprocess.DEVNULL
+        )
+        podman_env._wait_for(lambda: podman_env._connects(socket), "podman")
+        return process
+
+    process = serve()
+    try:
+        async with NodeAgent.open(replace(lively, socket=socket, runtime="api")) as agent:
+            await deployed(agent, ServiceDef(name, (component("c"),)))
+            before = pid(f"{name}-c")
+            process.terminate()
+            process.wait(10)
+            with anyio.fail_after(15):
+                while (await agent.list_services(service=name))[0].components[0].observed.state != "unknown":
+                    await anyio.sleep(0.05)
+            check = await agent.live_check()
+            assert "does not answer" in check.runtime_error
+            assert {each.observed.state for each in check.components if each.service == name} == {"unknown"}
+            status = await agent.get_service_status(name)
+            assert status.drift == ()
+            assert status.runtime_error
+            info = await agent.node_info()
+            assert info.runtime is None
+            await anyio.sleep(1)
+            process = serve()
+            with anyio.fail_after(15):
+                while (await agent.list_services(service=name))[0].components[0].observed.state != "running":
+                    await anyio.sleep(0.05)
+            assert pid(f"{name}-c") == before
+            kinds = [each.kind async for each in agent.events(limit=1000)]
+            assert kinds.count("runtime") == 2
+            assert "restart" not in kinds
+            assert "flap" not in kinds
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def test_the_agent_runs_healthchecks_itself(options: AgentOptions, name: str) -> None:
+    async with NodeAgent.open(options) as agent:
+        check = Healthcheck(("/bin/sh", "-c", "test -e /tmp/well"), interval=0.5, retries=2, timeout=2)
+        spec = component("c", "sh", "-c", "touch /tmp/well; exec sleep 600", healthcheck=check)
+        await deployed(agent, ServiceDef(name, (spec,)))
+        podman("exec", f"{name}-c", "/bin/busybox", "rm", "/tmp/well")
+        found = await until(agent, name, "health", seconds=20)
+        assert found[-1].to_state == "unhealthy"
+        record = (await agent.list_services(service=name))[0].components[0]
+        assert (record.observed.state, record.observed.health) == ("running", "unhealthy")
+
+
+async def test_what_happened_while_no_agent_ran_is_found_at_the_start(options: AgentOptions, name: str) -> None:
+    quick = replace(options, monitor=MonitorOptions(list_seconds=600, backoff_seconds=600))
+    async with NodeAgent.open(quick) as agent:
+        await deployed(agent, ServiceDef(name, (component("dead"), component("kept"))))
+        kept = pid(f"{name}-kept")
+    assert json.loads(podman("inspect", f"{name}-dead"))[0]["State"]["Running"]
+    podman("kill", f"{name}-dead")
+    async with NodeAgent.open(quick) as agent:
+        # Down at the start is not a failure (the machine was restarted, perhaps): up again at once.
+        await until(agent, name, "restart")
+        assert pid(f"{name}-kept") == kept
