@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ from fastmcp.exceptions import ToolError
 
 from e2e.conftest import make_repo
 from e2e.test_simulated_sidecars import simulated
+from quarterdeck import proctree
+from quarterdeck.hub import place
+from quarterdeck.hub.place import HubInfo
 from quarterdeck.scripted.forge import Forge, Pull, scripted_forge
 from support.cli import Qd
 from support.hub import CONFIG, LiveHub, configure, end_agents, git, in_process, scripted, state_folder, whole
@@ -40,9 +44,18 @@ async def until(ask: Callable[[], Awaitable[Any]], right: Callable[[Any], Any], 
     return found
 
 
+def program(live: LiveHub) -> Qd:
+    """`qd`, which finds this hub."""
+    own = proctree.started_at(os.getpid()) or 0.0
+    place.announce(
+        live.state, HubInfo(pid=os.getpid(), started_at=own, url=live.url, folder=str(live.repo), version="0")
+    )
+    return Qd(live.repo, live.state)
+
+
 async def qd(live: LiveHub, *arguments: str, code: int = 0) -> Any:
     """`qd`, talking to this hub."""
-    called = Qd(live.repo, live.state)
+    called = program(live)
     return await run_sync(lambda: called(*arguments, code=code))
 
 
@@ -109,7 +122,7 @@ async def test_facts_are_written_found_and_deleted_through_every_door(shared: Li
 async def test_qd_metadata(shared: LiveHub) -> None:
     await shared.create("cli")
     await shared.until_status("cli", "idle")
-    called = Qd(shared.repo, shared.state)
+    called = program(shared)
 
     def watched() -> list[str]:
         since = str(called("metadata", "get", "cli", "--json").json["meta"]["revision"])
@@ -128,9 +141,9 @@ async def test_qd_metadata(shared: LiveHub) -> None:
     shown = (await qd(shared, "metadata", "get", "cli", "--source", "git", "--fresh")).out
     assert "git_branch " in shown
     assert "qd/cli" in shown
-    refused = await qd(shared, "metadata", "set", "cli", "fine=1", "git_branch=x", code=6)
+    refused = await qd(shared, "metadata", "set", "cli", "fine=1", "git_branch=x", code=4)
     assert "collected by git" in refused.err
-    missing = await qd(shared, "metadata", "get", "cli", "fine", code=4)
+    missing = await qd(shared, "metadata", "get", "cli", "fine", code=3)
     assert "neither stored nor collected" in missing.err, "all or nothing"
     await qd(shared, "metadata", "rm", "cli", "n", "note", "never-there")
     assert (await qd(shared, "metadata", "get", "cli", "--source", "stored")).out == ""
@@ -242,9 +255,11 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         assert {r["number"]: r["checks"] for r in listed} == {ada.number: "failing", bob.number: "passing"}
         found = await tool(live, "list_agents", metadata_filter=f"pull_request_number={ada.number}")
         assert [a["name"] for a in found["agents"]] == ["ada"]
-        facts = found["agents"][0]["metadata"]
-        assert facts["fleet_mcp_pull_request_url"] == seen["url"]
-        assert facts["fleet_mcp_pull_request_check_status"] == "failing"
+        assert found["agents"][0]["metadata"]["pull_request_number"] == ada.number
+        facts = (await live.show("ada"))["metadata"]
+        assert facts["fleet_mcp_pull_request_url"]["value"] == seen["url"]
+        assert facts["fleet_mcp_pull_request_status"]["value"] == "open"
+        assert facts["fleet_mcp_pull_request_check_status"]["value"] == "failing"
         said = (await qd(live, "prs", "--json")).json
         assert [r["number"] for r in said["pull_requests"]] == [bob.number, ada.number]
         assert "failing: unit" in (await qd(live, "prs")).out
