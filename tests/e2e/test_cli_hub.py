@@ -181,11 +181,17 @@ def test_a_full_disk(qd: Qd, tmp_path: Path) -> None:
         assert "make room" in refused.err
 
 
-def stdio(qd: Qd) -> Client[Any]:
+def stdio(qd: Qd, *, port: int = 0) -> Client[Any]:
     """An MCP client over `qd mcp`."""
-    return Client(
-        StdioTransport(QD[0], [*QD[1:], "mcp"], env=qd.environment(QD_PORT="0"), cwd=str(qd.folder), keep_alive=False)
-    )
+    environment = qd.environment(QD_PORT=str(port))
+    return Client(StdioTransport(QD[0], [*QD[1:], "mcp"], env=environment, cwd=str(qd.folder), keep_alive=False))
+
+
+@pytest.mark.anyio
+async def test_mcp_on_stdio_takes_another_port_when_somebody_has_the_usual_one(qd: Qd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with stdio(qd, port=taken.getsockname()[1]) as client:
+            assert "create_agent" in {tool.name for tool in await client.list_tools()}
 
 
 @pytest.mark.anyio

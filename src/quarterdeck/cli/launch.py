@@ -49,12 +49,13 @@ def repository_here(folder: Path) -> RepoFacts:
 
 
 def hub_environment(folder: Path) -> dict[str, str]:
-    """What a hub in the background is started with: the clean base, our own settings, and the keys that
-    the providers hand on."""
+    """What a hub in the background is started with: the clean base, our own settings, the keys that the
+    providers hand on, and the forges' tokens."""
     from quarterdeck.sidecar.catalog import BUILT_IN
 
-    tables = [*BUILT_IN.values(), *config.load(folder).providers.values()]
-    keys = [name for table in tables for name in table.pass_env]
+    file = config.load(folder)
+    keys = [name for table in (*BUILT_IN.values(), *file.providers.values()) for name in table.pass_env]
+    keys += [*file.metadata.github.token_env, *file.metadata.gitlab.token_env]
     return {**config.base_environment(), **config.passed([*config.VARIABLES, *keys])}
 
 

@@ -43,11 +43,24 @@ def attach() -> HubClient:
     state = config.state_dir()
     if config.variable("QD_HUB_URL") is None and place.running(state) is None:
         with contextlib.suppress(Conflict):  # another client was faster; its hub is as good
-            launch.start_detached(launch.repository_here(Path.cwd()).worktree, state=state)
+            folder = launch.repository_here(Path.cwd()).worktree
+            launch.start_detached(folder, state=state, port=None if _port_is_free(folder) else 0)
         end = time.monotonic() + _ATTACH_SECONDS
         while place.running(state) is None and time.monotonic() < end:
             time.sleep(0.05)
     return HubClient.find()
+
+
+def _port_is_free(folder: Path) -> bool:
+    """Whether the configured port can be had; nobody types it here, so another one does as well."""
+    table = config.load(folder).hub
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", config.number("QD_PORT", table.port)))
+        except OSError:
+            return False
+    return True
 
 
 class StdioBridge:
