@@ -68,6 +68,8 @@ class MetadataApi:
                 await watch_response(self._service, scope)(scope, receive, send)
                 return
             body = await _body(scope, receive, method) if method in ("PUT", "POST") else b""
+            if method == "GET" and (writes := self._service.writes_first) is not None:
+                await writes.wait()
             status, headers, data = await answer(
                 self._service, method, path, scope["query_string"], scope["headers"], body
             )

@@ -20,6 +20,8 @@ from quarterdeck.metadata.model import Change, Meta, MetadataAnswer, Schema, Wri
 from quarterdeck.metadata.store import Put, Store
 
 if TYPE_CHECKING:
+    import asyncio
+
     from starlette.types import ASGIApp
 
     from quarterdeck import web
@@ -113,6 +115,11 @@ class MetadataService:
         await self._gathering.fresh(source, prefix, None if keys is None else frozenset(keys))
         milliseconds = (time.perf_counter() - began) * 1000
         return self._facts.select(source, prefix, keys), milliseconds
+
+    @property
+    def writes_first(self) -> asyncio.Event | None:
+        """What a read over HTTP waits for, so that many readers do not starve a writer; moments at most."""
+        return self._store.writes_first
 
     def meta(self, now: float, milliseconds: float = 0.0) -> Meta:
         """What an answer says about itself."""
