@@ -15,7 +15,7 @@ import anyio
 import msgspec
 import psutil
 
-from benchmarks import ROOT, alone, many, peers
+from benchmarks import ROOT, alone, facts, many, peers
 from benchmarks.results import Figure, Machine, Run, table
 
 
@@ -60,6 +60,7 @@ async def measure(quick: bool, only: set[str]) -> list[Figure]:
         "live": lambda: many.live(20 if quick else 100, 10 if quick else 50, 10 if quick else 50, 3 if quick else 10),
         "simulated": lambda: many.simulated(1000, 5 if quick else 20),
         "peers": others,
+        "metadata": lambda: facts.measure(quick),
     }
     figures: list[Figure] = []
     for name, part in parts.items():
@@ -80,7 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure Quarterdeck, side by side with others.")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and agents")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--only", action="append", default=[], help="start, one, lists, live, simulated, peers")
+    parser.add_argument(
+        "--only", action="append", default=[], help="start, one, lists, live, simulated, peers, metadata"
+    )
     given = parser.parse_args()
     where = machine(given.quick)
     began = time.monotonic()

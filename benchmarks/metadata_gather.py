@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx2
 import msgspec
 
@@ -60,6 +61,8 @@ async def serve(folder: Path, agents: int) -> None:
     """The servers: each its own store and socket; on one folder without git, so that only answering counts."""
     workspace = folder / "workspace"
     workspace.mkdir(parents=True)
+    # Every service keeps a thread of its own that waits for changed files; the default is 40 in all.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 4 * agents + 40
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(anyio.create_task_group())
         for n in range(agents):

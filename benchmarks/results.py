@@ -19,9 +19,10 @@ def percentile(values: list[float], percent: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Aim:
-    """What a figure should stay under, and which statistic of it."""
+    """What a figure should stay under (or come over), and which statistic of it."""
 
-    under: float
+    under: float | None = None
+    over: float | None = None
     statistic: Statistic = "p50"
 
 
@@ -56,7 +57,9 @@ class Figure:
         """Whether the aim was met; None without an aim or a figure."""
         if self.aim is None or not self.values:
             return None
-        return getattr(self, self.aim.statistic) < self.aim.under
+        value: float = getattr(self, self.aim.statistic)
+        aim = self.aim
+        return (aim.under is None or value < aim.under) and (aim.over is None or value > aim.over)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,14 @@ def ratio(figure: Figure, figures: list[Figure]) -> str:
     return f"{figure.p50 / own.p50:.1f}x" if own and own.p50 > 0 else ""
 
 
+def wanted(aim: Aim) -> str:
+    """An aim in the table."""
+    limits = [f"< {shown(aim.under)}"] if aim.under is not None else []
+    if aim.over is not None:
+        limits.append(f"> {shown(aim.over)}")
+    return f"{aim.statistic} {' and '.join(limits)}"
+
+
 HEAD = ("what", "who", "n", "p50", "p95", "", "aim", "")
 
 
@@ -105,7 +116,7 @@ def cells(figure: Figure, figures: list[Figure]) -> tuple[str, ...]:
     """A row of the table as text."""
     if not figure.values:
         return (figure.what, figure.who, "0", "-", "-", "", "", figure.failed or figure.note)
-    aim = f"{figure.aim.statistic} < {shown(figure.aim.under)}" if figure.aim else ratio(figure, figures)
+    aim = wanted(figure.aim) if figure.aim else ratio(figure, figures)
     verdict = {True: "met", False: "MISSED", None: ""}[figure.met]
     numbers = (str(len(figure.values)), shown(figure.p50), shown(figure.p95) if len(figure.values) > 1 else "")
     return (figure.what, figure.who, *numbers, figure.unit, aim, verdict)
