@@ -163,6 +163,9 @@ async def deaths(client: HubClient, n: int) -> list[Figure]:
         watch = Watch(client, "mortal")
         await watch.begin()
         await watch.until(lambda line: line["status"] == "idle")
+        # An agent that dies again and again without ending anything is given up; this one ends something.
+        quiet = await client.task("mortal", "@say alive")
+        await watch.until(reached(quiet["id"], "ended_at"))
         task = await client.task("mortal", SLEEP)
         await watch.until(reached(task["id"], "started_at"))
         await anyio.sleep(0.2)

@@ -18,6 +18,9 @@ STEP_MS = 25
 RETRY_SECONDS = 60.0
 # Written by git itself while it works, or never telling anything that is not told elsewhere.
 _DULL = frozenset({"objects", "logs", "lfs", "hooks", "info", "modules", "worktrees", "fsmonitor--daemon"})
+# What a linked worktree reads of the folder that it shares with others, beside the refs.
+_SHARED_FILES = frozenset({"packed-refs", "config", "shallow"})
+_OTHERS = ("refs/heads/qd/", "refs/quarterdeck/")
 
 
 class Watcher:
@@ -49,22 +52,20 @@ class Watcher:
         while True:
             repository = gitfiles.find(self._workspace)
             folders = {self._workspace}
-            git_folders: list[str] = []
             if repository is not None:
                 folders |= {repository.git, repository.common}
-                git_folders = sorted({str(repository.git), str(repository.common)}, key=len, reverse=True)
             try:
                 self.state = "watching"
                 async for changes in watchfiles.awatch(
                     *(f for f in folders if not any(o in f.parents for o in folders)),
-                    watch_filter=partial(self._matters, git_folders),
+                    watch_filter=partial(self._matters, repository),
                     debounce=DEBOUNCE_MS,
                     step=STEP_MS,
                     stop_event=stop,
                     ignore_permission_denied=True,
                 ):
                     self.events += len(changes)
-                    if any(path.startswith(f) for _, path in changes for f in git_folders):
+                    if repository and any(_is_below(path, repository.common, repository.git) for _, path in changes):
                         self._on_head()
                     self._on_files()
                     if repository is None and (self._workspace / ".git").exists():
@@ -74,14 +75,34 @@ class Watcher:
                 log.warning("%s: %s", self._workspace, self.state)
                 await anyio.sleep(RETRY_SECONDS)
 
-    def _matters(self, git_folders: list[str], _change: object, path: str) -> bool:
+    def _matters(self, repository: gitfiles.Repository | None, _change: object, path: str) -> bool:
         if path.startswith(self._ignored):
             return False
-        for folder in git_folders:
-            if path.startswith(folder):
-                first = path[len(folder) :].lstrip("/").partition("/")[0]
-                return first not in _DULL and not path.endswith(".lock") and first not in ("COMMIT_EDITMSG", "gc.log")
+        if repository is None or not _is_below(path, repository.common, repository.git):
+            return True
+        if path.endswith(".lock"):
+            return False
+        if _is_below(path, repository.git) or repository.git == repository.common:
+            first = path[len(str(repository.git)) :].lstrip("/").partition("/")[0]
+            return first not in _DULL and first not in ("COMMIT_EDITMSG", "gc.log")
+        return shared_matters(repository, path[len(str(repository.common)) :].lstrip("/"))
+
+
+def shared_matters(repository: gitfiles.Repository, inside: str) -> bool:
+    """Whether a change in the git folder that many worktrees share can be of interest to this one.
+
+    The main worktree's own state is not, and neither are other agents' branches: with a hundred agents on
+    one repository, a look at every commit of every other one would be most of what the machine does.
+    """
+    if inside in _SHARED_FILES or inside.startswith("reftable/"):
         return True
+    if not inside.startswith("refs/"):
+        return False
+    return not inside.startswith(_OTHERS) or inside == gitfiles.head_ref(repository)
+
+
+def _is_below(path: str, *folders: Path) -> bool:
+    return any(path == str(folder) or path.startswith(f"{folder}/") for folder in folders)
 
 
 async def _set_at_end(stop: anyio.Event) -> None:

@@ -74,6 +74,12 @@ def head(repository: Repository) -> Head | None:
     return Head(name.removeprefix("refs/heads/"), resolve(repository, name))
 
 
+def head_ref(repository: Repository) -> str | None:
+    """The full name of the ref that is checked out; None when detached."""
+    text = _read(repository.git / "HEAD")
+    return text.removeprefix("ref: ") if text and text.startswith("ref: ") else None
+
+
 def resolve(repository: Repository, name: str, depth: int = 0) -> str | None:
     """The commit a full ref name stands for; None when there is no such ref."""
     text = _read(repository.common / name)
