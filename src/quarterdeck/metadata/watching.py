@@ -18,8 +18,6 @@ STEP_MS = 25
 RETRY_SECONDS = 60.0
 # Written by git itself while it works, or never telling anything that is not told elsewhere.
 _DULL = frozenset({"objects", "logs", "lfs", "hooks", "info", "modules", "worktrees", "fsmonitor--daemon"})
-# What a linked worktree reads of the folder that it shares with others, beside the refs.
-_SHARED_FILES = frozenset({"packed-refs", "config", "shallow"})
 _OTHERS = ("refs/heads/qd/", "refs/quarterdeck/")
 
 
@@ -53,7 +51,7 @@ class Watcher:
             repository = gitfiles.find(self._workspace)
             folders = {self._workspace}
             if repository is not None:
-                folders |= {repository.git, repository.common}
+                folders |= watched(repository)
             try:
                 self.state = "watching"
                 async for changes in watchfiles.awatch(
@@ -88,13 +86,23 @@ class Watcher:
         return shared_matters(repository, path[len(str(repository.common)) :].lstrip("/"))
 
 
+def watched(repository: gitfiles.Repository) -> set[Path]:
+    """The folders to watch. Of one that worktrees share only the refs: below it, every other worktree that
+    comes would cost each watcher watches of its own.
+    """
+    if repository.git == repository.common:
+        return {repository.git}
+    shared = {repository.common / name for name in ("refs", "reftable")}
+    return {repository.git} | {folder for folder in shared if folder.is_dir()}
+
+
 def shared_matters(repository: gitfiles.Repository, inside: str) -> bool:
     """Whether a change in the git folder that many worktrees share can be of interest to this one.
 
     The main worktree's own state is not, and neither are other agents' branches: with a hundred agents on
     one repository, a look at every commit of every other one would be most of what the machine does.
     """
-    if inside in _SHARED_FILES or inside.startswith("reftable/"):
+    if inside.startswith("reftable/"):
         return True
     if not inside.startswith("refs/"):
         return False
