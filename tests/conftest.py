@@ -7,9 +7,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from support.must_run import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
+
+# How quickly a loaded machine makes examples says nothing of the code.
+hypothesis.settings.register_profile("any machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 # Tests must not depend on the configuration of whoever runs them.
 os.environ["GIT_CONFIG_GLOBAL"] = "/dev/null"

@@ -335,10 +335,10 @@ class Registry:
     def prune_history(self, service: str, keep: int) -> None:
         """Keep the newest generations only, and the newest that went well."""
         self._db.execute(
-            "DELETE FROM history WHERE service = ?1 AND generation NOT IN"
-            " (SELECT generation FROM history WHERE service = ?1 ORDER BY generation DESC LIMIT ?2)"
-            " AND generation != (SELECT coalesce(max(generation), 0) FROM history WHERE service = ?1 AND ok)",
-            (service, keep),
+            "DELETE FROM history WHERE service = :service AND generation NOT IN"
+            " (SELECT generation FROM history WHERE service = :service ORDER BY generation DESC LIMIT :keep)"
+            " AND generation != (SELECT coalesce(max(generation), 0) FROM history WHERE service = :service AND ok)",
+            {"service": service, "keep": keep},
         )
 
     # Alerts

@@ -260,9 +260,9 @@ class Store:
         with self.transaction():
             if task_id is not None:
                 self._db.execute(
-                    "UPDATE tasks SET input_tokens=input_tokens+?1, output_tokens=output_tokens+?2,"
-                    " cost_usd=CASE WHEN ?3 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0)+?3 END WHERE id=?4",
-                    (input_tokens, output_tokens, cost_usd, task_id),
+                    "UPDATE tasks SET input_tokens=input_tokens+:input, output_tokens=output_tokens+:output,"
+                    " cost_usd=CASE WHEN :cost IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0)+:cost END WHERE id=:id",
+                    {"input": input_tokens, "output": output_tokens, "cost": cost_usd, "id": task_id},
                 )
             total = self.usage()
             cost = total.cost_usd if cost_usd is None else (total.cost_usd or 0) + cost_usd
@@ -356,8 +356,8 @@ class Store:
         (total,) = self._db.execute("SELECT count(*) FROM log").fetchone()
         rows = self._db.execute(
             "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log"
-            " WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3",
-            (before, limit, offset),
+            " WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit OFFSET :offset",
+            {"before": before, "limit": limit, "offset": offset},
         )
         entries = [
             LogEntry(
