@@ -147,6 +147,7 @@ class Store:
 
 
 def _connect(path: Path, snapshots: Path, keep: int) -> sqlite3.Connection:
+    database: sqlite3.Connection | None = None
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
@@ -155,7 +156,11 @@ def _connect(path: Path, snapshots: Path, keep: int) -> sqlite3.Connection:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8000"):
             database.execute(f"PRAGMA {pragma}")
         migrate(database, snapshots, keep)
-    except (sqlite3.DatabaseError, OSError) as error:
+    except (sqlite3.DatabaseError, OSError, InternalError) as error:
+        if database is not None:
+            database.close()
+        if isinstance(error, InternalError):
+            raise
         raise InternalError(f"the registry {path} cannot be opened: {error}", hint=_advice(snapshots)) from error
     return database
 

@@ -47,6 +47,9 @@ class Store:
             raise InternalError(
                 f"{file} cannot be opened: {error}", hint="move it away to start without history"
             ) from error
+        except InternalError:
+            self._db.close()
+            raise
         file.chmod(0o600)
 
     def _open(self) -> None:
