@@ -29,14 +29,14 @@ def got(number: int, text: str = "ok", *, error: bool = False) -> dict[str, Any]
 
 
 def blocks(*messages: dict[str, Any]) -> list[dict[str, Any]]:
-    system = [{"type": "text", "text": " - Primary working directory: /work/ws\n - more"}]
+    system = [{"type": "text", "text": " - Primary working directory: /srv/ws\n - more"}]
     return reply_to({"messages": list(messages), "tools": TOOLS, "system": system}).blocks
 
 
 def test_the_step_is_the_number_of_results_since_the_user_spoke() -> None:
     task = user("@write a.txt one\n@say half\n@run make test\n@say done")
     (first,) = blocks(task)
-    assert (first["name"], first["input"]) == ("Write", {"file_path": "/work/ws/a.txt", "content": "one\n"})
+    assert (first["name"], first["input"]) == ("Write", {"file_path": "/srv/ws/a.txt", "content": "one\n"})
     text, second = blocks(task, called("Write", 1), got(1))
     assert text["text"] == "half"
     assert second["input"]["command"] == "make test"
@@ -50,7 +50,7 @@ def test_a_file_that_must_be_read_first_is_read_and_written_again() -> None:
     task = user("@write a.txt one\n@say done")
     unread = got(1, "File has not been read yet.", error=True)
     (read,) = blocks(task, called("Write", 1), unread)
-    assert (read["name"], read["input"]) == ("Read", {"file_path": "/work/ws/a.txt"})
+    assert (read["name"], read["input"]) == ("Read", {"file_path": "/srv/ws/a.txt"})
     (write,) = blocks(task, called("Write", 1), unread, called("Read", 2), got(2))
     assert write["name"] == "Write"
     (done,) = blocks(task, called("Write", 1), unread, called("Read", 2), got(2), called("Write", 3), got(3))
