@@ -15,7 +15,7 @@ import anyio
 import msgspec
 import psutil
 
-from benchmarks import ROOT, alone, facts, many, peers
+from benchmarks import ROOT, alone, facts, many, node, peers
 from benchmarks.results import Figure, Machine, Run, table
 
 
@@ -61,6 +61,7 @@ async def measure(quick: bool, only: set[str]) -> list[Figure]:
         "simulated": lambda: many.simulated(1000, 5 if quick else 20),
         "peers": others,
         "metadata": lambda: facts.measure(quick),
+        "node": lambda: node.measure(40 if quick else 200, 3 if quick else 10),
     }
     figures: list[Figure] = []
     for name, part in parts.items():
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and agents")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument(
-        "--only", action="append", default=[], help="start, one, lists, live, simulated, peers, metadata"
+        "--only", action="append", default=[], help="start, one, lists, live, simulated, peers, metadata, node"
     )
     given = parser.parse_args()
     where = machine(given.quick)

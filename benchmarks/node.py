@@ -1,57 +1,37 @@
-"""Figures of the node agent against podman itself, in one run, on this machine.
+"""The node agent's part of `make bench`, against podman itself in the same run.
 
-    python -m benchmarks.node [--containers 200] [--json FILE]
-
-Needs real podman (as the tests do). Every container is named `qdbench-*` and removed at the end. Exit code 1
-when a figure misses its target.
+Needs real podman (as the tests do). Every container is named `qdbench-*` and removed at the end.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import signal
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import httpx2
-import msgspec
 import psutil
+import pytest
 
+from benchmarks import node_ps
+from benchmarks.results import Aim, Figure, percentile
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
 from quarterdeck.node.podman_api import PodmanApi
 from quarterdeck.node.runtime import Runtime
 from support import podman_env
-from support.podman_env import IMAGE, podman
+from support.node_world import NodeProcess, Person
+from support.podman_env import IMAGE
 
 NAME = "qdbench"
 IDLE_SECONDS = 60
-
-
-@dataclass
-class Figure:
-    """One measured figure; `target` is the most it may be."""
-
-    name: str
-    value: float
-    target: float
-    unit: str
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.value <= self.target
 
 
 def component(name: str, *, env: str = "0", cmd: tuple[str, ...] = ("sleep", "100000")) -> ComponentSpec:
@@ -70,15 +50,14 @@ async def deploy(agent: NodeAgent, service: ServiceDef) -> float:
     return took
 
 
-async def median(work: object, times: int) -> float:
-    """The median of so many runs, in seconds."""
-    assert callable(work)
+async def timed(work: Callable[[], Awaitable[None]], times: int) -> list[float]:
+    """Milliseconds of each of so many runs."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
         await work()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+        took.append((time.perf_counter() - began) * 1000)
+    return took
 
 
 class Counting:
@@ -104,12 +83,15 @@ async def listing(agent: NodeAgent, number: int) -> list[Figure]:
     async def cold() -> None:
         await context.store.read(lambda registry: registry.services())
 
-    took, first = await median(work, 50), await median(cold, 50)
+    took, first = await timed(work, 50), await timed(cold, 50)
     context.runtime = counting._inner
+    what = f"node: list, {number} containers"
     return [
-        Figure(f"list, {number} components", took * 1000, 10, "ms", f"{first * 1000:.1f} ms after a change"),
-        Figure("list, calls to podman", counting.calls, 0, "calls"),
-    ]
+        Figure(group="node-list", what=what, values=took, aim=Aim(under=10)),
+        Figure(group="node-list-cold", what=f"{what}, right after a change", values=first),
+        Figure(group="node-list-calls", what=f"{what}: calls to podman", unit="", values=[float(counting.calls)],
+               aim=Aim(under=1)),
+    ]  # fmt: skip
 
 
 async def live(agent: NodeAgent, options: AgentOptions, number: int) -> list[Figure]:
@@ -129,11 +111,14 @@ async def live(agent: NodeAgent, options: AgentOptions, number: int) -> list[Fig
         # Turn about, so that both meet the same load of the machine.
         raws, checks = [], []
         for _ in range(15):
-            raws.append(await median(raw, 1))
-            checks.append(await median(checked, 1))
-    base, took = statistics.median(raws), statistics.median(checks)
-    note = f"{took * 1000:.0f} ms against {base * 1000:.0f} ms"
-    return [Figure(f"live check, {number} containers, over one raw listing", took / base, 1.3, "times", note)]
+            raws += await timed(raw, 1)
+            checks += await timed(checked, 1)
+    what = f"node: live check, {number} containers"
+    return [
+        Figure(group="node-live", what=what, values=checks, aim=Aim(under=1.3 * percentile(raws, 50)),
+               note="Aimed at: 1.3 times one raw listing."),
+        Figure(group="node-live", what=what, who="podman's listing (REST)", values=raws),
+    ]  # fmt: skip
 
 
 async def one_deploy(agent: NodeAgent, options: AgentOptions) -> list[Figure]:
@@ -153,13 +138,16 @@ async def one_deploy(agent: NodeAgent, options: AgentOptions) -> list[Figure]:
         await runtime.start(f"{name}.new")
         await runtime.remove(name)
         await runtime.rename(f"{name}.new", name)
-        raws.append(time.perf_counter() - began)
-        ours.append(await deploy(agent, ServiceDef(f"{NAME}-one", (component("c", env=str(index + 1)),))))
+        raws.append((time.perf_counter() - began) * 1000)
+        ours.append(1000 * await deploy(agent, ServiceDef(f"{NAME}-one", (component("c", env=str(index + 1)),))))
     await runtime.remove(name)
     await runtime.aclose()
-    base, took = statistics.median(raws) * 1000, statistics.median(ours) * 1000
-    note = f"{took:.0f} ms against {base:.0f} ms; 100 ms of it the look whether it goes on running"
-    return [Figure("deploy of one component, over the raw steps", took - base, 150, "ms", note)]
+    what = "node: deploy of one component"
+    note = "100 ms of it are the look whether it goes on running. Aimed at: the raw steps and 150 ms."
+    return [
+        Figure(group="node-deploy", what=what, values=ours, aim=Aim(under=percentile(raws, 50) + 150), note=note),
+        Figure(group="node-deploy", what=what, who="podman's raw steps (REST)", values=raws),
+    ]
 
 
 async def deaths(agent: NodeAgent, number: int = 40) -> list[Figure]:
@@ -180,11 +168,9 @@ async def deaths(agent: NodeAgent, number: int = 40) -> list[Figure]:
                     break
                 await anyio.sleep(0.005)
         took.append((found[-1].at - killed) * 1000)
-    took.sort()
-    p95 = took[int(len(took) * 0.95) - 1]
-    note = f"median {statistics.median(took):.0f} ms, {number} deaths"
     await agent.purge_service(service.name, Mutation())
-    return [Figure("death of a container until recorded, p95", p95, 100, "ms", note)]
+    what = "node: death of a container until recorded"
+    return [Figure(group="node-death", what=what, values=took, aim=Aim(under=100, statistic="p95"))]
 
 
 async def at_once(agent: NodeAgent, number: int = 20) -> list[Figure]:
@@ -202,48 +188,34 @@ async def at_once(agent: NodeAgent, number: int = 20) -> list[Figure]:
     for index in range(number):
         await agent.purge_service(f"{NAME}-s{index}", Mutation())
     await agent.purge_service(f"{NAME}-p", Mutation())
-    note = f"{took:.1f} s against {serial:.1f} s"
-    return [Figure(f"{number} components at once, of the serial time", took / serial * 100, 40, "%", note)]
+    what = f"node: {number} components whose start takes a second"
+    return [
+        Figure(group="node-at-once", what=f"{what}, at once", unit="s", values=[took], aim=Aim(under=0.4 * serial),
+               note="Aimed at: 40 % of the serial time."),
+        Figure(group="node-at-once", what=what, who="one after the other", unit="s", values=[serial]),
+    ]  # fmt: skip
 
 
-def idle(options: AgentOptions, folder: Path, number: int) -> list[Figure]:
-    """A daemon of its own with all those containers, doing nothing for a minute."""
-    script = (
-        "import sys, anyio, msgspec\n"
-        "from pathlib import Path\n"
-        "from quarterdeck.node.agent import NodeAgent\n"
-        "from quarterdeck.node.options import AgentOptions\n"
-        "options = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=AgentOptions,"
-        " dec_hook=lambda kind, value: kind(value))\n"
-        "async def main():\n"
-        "    async with NodeAgent.open(options) as agent:\n"
-        "        await agent._engine.monitor.looked()\n"
-        "        print('ready', flush=True)\n"
-        "        await anyio.sleep_forever()\n"
-        "anyio.run(main)\n"
-    )
-    (folder / "options.json").write_bytes(msgspec.json.encode(replace(options, monitor=MonitorOptions()), enc_hook=str))
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(folder / "options.json")],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+def idle(folder: Path, socket: Path, number: int) -> list[Figure]:
+    """`qd node serve` as it comes, with all those containers, doing nothing for a minute."""
+    made = NodeProcess("bench", folder, podman_env.free_port(), Person(folder))
+    made.init(socket, tuned=False)
+    made.start()
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        watched = psutil.Process(process.pid)
-        time.sleep(5)
+        assert made.process is not None
+        watched = psutil.Process(made.process.pid)
+        time.sleep(10)
         before = watched.cpu_times()
         time.sleep(IDLE_SECONDS)
         after = watched.cpu_times()
         memory = watched.memory_info().rss / 1e6
     finally:
-        process.terminate()
-        process.wait(10)
+        made.stop()
     used = (after.user + after.system - before.user - before.system) / IDLE_SECONDS * 100
+    what = f"node: daemon at rest, {number} containers"
     return [
-        Figure(f"idle, {number} containers", used, 1, "% of a core"),
-        Figure("memory of the agent (without gRPC)", memory, 80, "MB"),
+        Figure(group="node-idle", what=f"{what}: CPU", unit="%", values=[used], aim=Aim(under=1)),
+        Figure(group="node-memory", what=f"{what}: RSS", unit="MB", values=[memory], aim=Aim(under=80)),
     ]
 
 
@@ -272,35 +244,20 @@ async def crowd(options: AgentOptions, number: int) -> AsyncIterator[NodeAgent]:
         yield agent
 
 
-async def run(number: int) -> list[Figure]:
-    figures: list[Figure] = []
-    with place() as (options, folder):
-        async with NodeAgent.open(options) as agent:
-            figures += await one_deploy(agent, options)
-            figures += await deaths(agent)
-            figures += await at_once(agent)
-        async with crowd(options, number) as agent:
-            figures += await listing(agent, number)
-            figures += await live(agent, options, number)
-        figures += await anyio.to_thread.run_sync(idle, options, folder, number)
+async def measure(number: int, n: int) -> list[Figure]:
+    """Everything, with so many containers; and so many times `qd service ps` over simulated nodes."""
+    figures = await anyio.to_thread.run_sync(node_ps.measure, n)
+    try:
+        with place() as (options, folder):
+            async with NodeAgent.open(options) as agent:
+                figures += await one_deploy(agent, options)
+                figures += await deaths(agent)
+                figures += await at_once(agent)
+            async with crowd(options, number) as agent:
+                figures += await listing(agent, number)
+                figures += await live(agent, options, number)
+            assert options.socket is not None
+            figures += await anyio.to_thread.run_sync(idle, folder, options.socket, number)
+    except pytest.skip.Exception as skipped:
+        figures.append(Figure(group="node", what="node: everything with podman", failed=str(skipped)))
     return figures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--containers", type=int, default=200)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    figures = anyio.run(run, arguments.containers)
-    print(f"podman {podman('--version').split()[-1]}, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
-    for each in figures:
-        mark = "ok  " if each.ok else "MISS"
-        print(f"{mark} {each.name:52} {each.value:9.2f} {each.unit:12} (at most {each.target:g}) {each.note}")
-    if arguments.json:
-        rows = [{"name": e.name, "value": e.value, "target": e.target, "unit": e.unit, "ok": e.ok} for e in figures]
-        arguments.json.write_text(json.dumps(rows, indent=2))
-    return 0 if all(each.ok for each in figures) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

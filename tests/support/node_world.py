@@ -110,19 +110,19 @@ class NodeProcess:
         file = self.folder / "log"
         return file.read_text() if file.exists() else ""
 
-    def init(self, socket: Path | None, *, insecure: str = "") -> str:
-        """`qd node init`, and the settings that tests need; the CA's fingerprint."""
+    def init(self, socket: Path | None, *, insecure: str = "", tuned: bool = True) -> str:
+        """`qd node init`, and the settings that tests need (`tuned`: quicker than by default); the CA's fingerprint."""
         done = self.person.qd(
             "node", "init", "--dir", self.folder / "etc", "--name", self.name, "--host", self.host,
             "--listen", self.host, "--port", str(self.port), "--state-dir", self.folder / "state", "--admin", "eva",
             stdin=PASSWORD + "\n",
         )  # fmt: skip
         runtime = f'kind = "api"\nsocket = "{socket}"' if socket else 'kind = "cli"'
+        quick = "probe_seconds = 5\nlease_seconds = 3\n[monitor]\nlist_seconds = 2\nbackoff_seconds = 0.2\n"
         with self.config.open("a") as file:
             file.write(
-                f'audit_file = "{self.folder}/audit.jsonl"\n\n[runtime]\n{runtime}\nprobe_seconds = 5\n'
-                f'insecure_registries = ["{insecure}"]\nlease_seconds = 3\n[files]\nroot = "{self.folder}/srv"\n'
-                "[monitor]\nlist_seconds = 2\nbackoff_seconds = 0.2\n"
+                f'audit_file = "{self.folder}/audit.jsonl"\n[files]\nroot = "{self.folder}/srv"\n'
+                f'[runtime]\n{runtime}\ninsecure_registries = ["{insecure}"]\n{quick if tuned else ""}'
             )
         (self.folder / "srv").mkdir(exist_ok=True)
         return next(word for word in done.out.split() if word.startswith("sha256:"))

@@ -59,6 +59,20 @@ class Life:
         """Whether the end was asked for, or the program is gone."""
         return self._over.is_set()
 
+    @property
+    def ending(self) -> str:
+        """How the program ended, in words."""
+        if self.exited is None:
+            return "the agent's program was ended"
+        code = self.exited.returncode
+        if code is None:
+            how = "with an unknown exit code"
+        elif code < 0:
+            how = f"by signal {-code}"
+        else:
+            how = f"with exit code {code}"
+        return f"the agent's program ended {how}" + (f": {self.exited.detail}" if self.exited.detail else "")
+
     async def run(self, emit: ports.Emit, ready: Callable[[TaskGroup], None]) -> None:
         """Open the session, call `ready`, wait for the end, leave nothing behind.
 

@@ -20,19 +20,17 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
 from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unavailable
-from quarterdeck.sidecar import ports
+from quarterdeck.sidecar import ports, watchdog
 from quarterdeck.sidecar.attention import Desk
-from quarterdeck.sidecar.conversation import FLUSH_SECONDS, Conversation
+from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.life import Life, MakeMcp, MakeProvider
 from quarterdeck.sidecar.model import (
     FINAL,
     Attention,
     Report,
     SessionState,
-    StuckLimits,
     Task,
     over_budget,
-    stuck_since,
 )
 from quarterdeck.sidecar.pulse import Pulse
 from quarterdeck.sidecar.spec import LaunchSpec
@@ -42,8 +40,6 @@ from quarterdeck.sidecar.turns import Turns
 log = logging.getLogger(__name__)
 MAX_DEATHS = 5
 DEATH_WINDOW_SECONDS = 60.0
-_WATCH_SECONDS = 0.5
-_REAP_SECONDS = 5.0
 
 
 class Session:
@@ -82,7 +78,7 @@ class Session:
         self._folder = folder
         self._make_provider = make_provider
         self._make_mcp = make_mcp
-        self._clock = clock
+        self.clock = clock
         self._cgroup: proctree.Cgroup | None = None
         self._unsaved: deque[ports.Update] = deque()
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
@@ -100,7 +96,7 @@ class Session:
         self.turns.recover(self.incarnation)
         try:
             async with anyio.create_task_group() as self._work:
-                self._work.start_soon(self._housekeeping, name="housekeeping")
+                self._work.start_soon(watchdog.keep_watch, self, name="watchdog")
                 await self._lives()
                 await self._stop.wait()
                 self._work.cancel_scope.cancel()
@@ -133,9 +129,10 @@ class Session:
                 return self._rest("failed")
             if self._stop.is_set() or self.budget_reason:
                 continue
-            self._deaths.append(self._clock())
+            self._deaths.append(self.clock())
             if len(self._deaths) == MAX_DEATHS and self._deaths[-1] - self._deaths[0] < DEATH_WINDOW_SECONDS:
-                self.failure = f"the agent's program died {MAX_DEATHS} times within a minute, last: {self._ending()}"
+                ending = self.life.ending if self.life else ""
+                self.failure = f"the agent's program died {MAX_DEATHS} times within a minute, last: {ending}"
                 return self._rest("failed")
             with anyio.move_on_after(0.05 * 2 ** len(self._deaths)):
                 await self._stop.wait()
@@ -157,7 +154,7 @@ class Session:
                 self.note(life.refused)
             for note in life.opened.notes if life.opened else ():
                 self.note(note)
-            self.started_at = self._clock()
+            self.started_at = self.clock()
             self._enter("running", resumed=life.resumed)
             self.pump()
 
@@ -170,7 +167,7 @@ class Session:
 
     def _enter(self, state: SessionState, **data: Any) -> None:
         self.state = state
-        self.last_event_at = self._clock()
+        self.last_event_at = self.clock()
         self.store.add_event("state", {"state": state, **data}, incarnation=self.incarnation)
         self.pulse.beat()
 
@@ -184,13 +181,12 @@ class Session:
         self.desk.close_all("the agent's program ended", incarnation=life.number)
         task = self.turns.current
         if task is not None:
-            ending = self._ending()
             if task.cancel_requested_at is not None or self._stop.is_set():
                 detail = self.budget_reason or "canceled; the agent's program was ended for it"
                 self.turns.end("canceled", life.number, detail=detail, exit_code=self.exit_code)
             else:
-                self.turns.end("lost", life.number, detail=ending, exit_code=self.exit_code)
-        reason = "stopped" if self._stop.is_set() else self.budget_reason or self._ending()
+                self.turns.end("lost", life.number, detail=life.ending, exit_code=self.exit_code)
+        reason = "stopped" if self._stop.is_set() else self.budget_reason or life.ending
         self.store.end_incarnation(life.number, exit_code=self.exit_code, reason=reason)
         self.store.add_event("life_ended", {"exit_code": self.exit_code, "reason": reason}, incarnation=life.number)
         self.retrying = False
@@ -198,22 +194,8 @@ class Session:
         self.workspace_changed()
         self.pulse.beat()
 
-    def _ending(self) -> str:
-        exited = self.life.exited if self.life else None
-        if exited is None:
-            return "the agent's program was ended"
-        code = exited.returncode
-        how = (
-            "with an unknown exit code"
-            if code is None
-            else f"by signal {-code}"
-            if code < 0
-            else f"with exit code {code}"
-        )
-        return f"the agent's program ended {how}" + (f": {exited.detail}" if exited.detail else "")
-
     def _rest(self, state: SessionState) -> None:
-        self.stopped_at = self._clock()
+        self.stopped_at = self.clock()
         detail = {"detail": self.failure or self.budget_reason} if self.failure or self.budget_reason else {}
         self._enter(state, **detail)
 
@@ -242,7 +224,7 @@ class Session:
         task = self.turns.next()
         if task is None:
             return
-        self.last_event_at = self._clock()
+        self.last_event_at = self.clock()
         text = self.turns.hand_over(task, life.number)
         self._work.start_soon(self._send, life, life.provider, task.id, text, name=f"send-{task.id}")
 
@@ -328,7 +310,7 @@ class Session:
         self.pulse.beat()
 
     def _touch(self) -> None:
-        self.last_event_at = self._clock()
+        self.last_event_at = self.clock()
         self.stuck_since = None
         self.pulse.beat()
 
@@ -343,6 +325,17 @@ class Session:
         else:
             self._unsaved.append(update)
         self._drain()
+
+    def retry(self) -> None:
+        """Record what a full disk refused, and text that waits for more of it."""
+        if self._unsaved:
+            self._drain()
+        if self.conversation.pending:
+            try:
+                self.conversation.flush()
+                self.pulse.beat()
+            except StorageRefused as error:
+                log.error("%s", error.message)
 
     def _drain(self) -> None:
         """Record what waits. With a full disk it goes on waiting: nothing that was said is lost."""
@@ -365,7 +358,7 @@ class Session:
         self.pump()
 
     def _apply(self, update: ports.Update) -> None:
-        self.last_event_at = self._clock()
+        self.last_event_at = self.clock()
         self.stuck_since = None
         task = self.turns.current
         task_id = task.id if task else None
@@ -403,7 +396,7 @@ class Session:
         self._deaths.clear()
         self.workspace_changed()
         if update.outcome == "canceled" and self._work is not None:
-            self._work.start_soon(self._sweep, task.sent_at or 0, self._clock(), name="sweep")
+            self._work.start_soon(self._sweep, task.sent_at or 0, self.clock(), name="sweep")
 
     async def _sweep(self, since: float, until: float) -> None:
         """End commands of a cancelled turn that the program left running (facts: codex-acp does)."""
@@ -432,48 +425,3 @@ class Session:
     def _check_budget(self) -> None:
         budget = self.spec.budget
         self.budget_reason = over_budget(self.store.usage(), usd=budget.usd, tokens=budget.tokens)
-
-    # -- now and then ---------------------------------------------------------------------------------
-
-    async def _housekeeping(self) -> None:
-        """Flush text that waits, retry what the disk refused, collect orphans, look for silence."""
-        next_watch = next_reap = 0.0
-        zombies: set[int] = set()
-        while True:
-            await anyio.sleep(FLUSH_SECONDS)
-            if self._unsaved:
-                self._drain()
-            if self.conversation.pending:
-                try:
-                    self.conversation.flush()
-                    self.pulse.beat()
-                except StorageRefused as error:
-                    log.error("%s", error.message)
-            if self._clock() >= next_watch:
-                next_watch = self._clock() + _WATCH_SECONDS
-                self._look_for_silence()
-            if self._clock() >= next_reap:
-                next_reap = self._clock() + _REAP_SECONDS
-                zombies = proctree.reap_adopted(zombies)
-
-    def _look_for_silence(self) -> None:
-        task = self.turns.current
-        if task is None or self.stuck_since is not None or self.state != "running":
-            return
-        watchdog = self.spec.watchdog
-        limits = StuckLimits(
-            silent=watchdog.silent_seconds, tool=watchdog.tool_seconds, attention=watchdog.attention_seconds
-        )
-        self.stuck_since = stuck_since(
-            limits=limits,
-            last_event_at=self.last_event_at,
-            now=self._clock(),
-            tool_open=bool(self.conversation.tools_open),
-            attention_open=bool(self.desk.open),
-        )
-        if self.stuck_since is None:
-            return
-        silence = self._clock() - self.last_event_at
-        self.note(f"stuck: the agent has said nothing for {silence:.0f} s in the middle of task {task.id}")
-        if watchdog.cancel and task.cancel_requested_at is None:
-            self.cancel(task.id)

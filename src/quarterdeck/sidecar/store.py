@@ -7,19 +7,14 @@ in between a transition cannot interleave with another.
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
+from quarterdeck.errors import Conflict, NotFound
+from quarterdeck.sidecar.database import Database
 from quarterdeck.sidecar.model import FINAL, Attention, Event, LogEntry, Report, Task, TaskState, UsageTotals
-from quarterdeck.sidecar.schema import SCHEMA_VERSION, TABLES
 
 KEPT_EVENTS = 50_000
 KEPT_LOG = 50_000
@@ -30,77 +25,16 @@ _TASK_COLUMNS = (
 )
 
 
-class Store:
-    """See the module's text. Raises `StorageRefused` from every write when the disk is full or read-only."""
-
-    def __init__(self, file: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False) -> None:
-        """Open or make the file. Raises `InternalError` when it is damaged or of a newer version."""
-        self._clock = clock
-        if read_only:
-            self._db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
-            return
-        self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise InternalError(
-                f"{file} cannot be opened: {error}", hint="move it away to start without history"
-            ) from error
-        except InternalError:
-            self._db.close()
-            raise
-        file.chmod(0o600)
-
-    def _open(self) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-            self._db.execute(f"PRAGMA {pragma}")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise InternalError(
-                f"the agent's database has version {version}, this Quarterdeck knows {SCHEMA_VERSION}",
-                hint="use the newer Quarterdeck; nothing was changed",
-            )
-        self._db.executescript(TABLES)
-        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-
-    def is_made(self) -> bool:
-        """Whether the tables are there; for a reader that comes while the file is being made."""
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        return bool(version)
-
-    def close(self) -> None:
-        """Fold the journal and close."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Several changes, all or none; nested use joins the outer one."""
-        if self._db.in_transaction:
-            yield
-            return
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            self._rollback()
-            raise StorageRefused(f"the agent's database cannot be written: {error}; nothing was changed") from error
-        except BaseException:
-            self._rollback()
-            raise
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+class Store(Database):
+    """See the module's text; every change raises `StorageRefused` when the disk is full or read-only."""
 
     # -- incarnations ---------------------------------------------------------------------------------
 
     def begin_incarnation(self, provider: str) -> int:
         """A new life begins; its number."""
         with self.transaction():
-            row = self._db.execute(
-                "INSERT INTO incarnations (started_at, provider) VALUES (?, ?)", (self._clock(), provider)
+            row = self.db.execute(
+                "INSERT INTO incarnations (started_at, provider) VALUES (?, ?)", (self.clock(), provider)
             )
         assert row.lastrowid is not None
         return row.lastrowid
@@ -110,7 +44,7 @@ class Store:
     ) -> None:
         """Its session is there; recorded before the first prompt, so that it can always be resumed."""
         with self.transaction():
-            self._db.execute(
+            self.db.execute(
                 "UPDATE incarnations SET session_id=?, version=?, resumed=?, pid=? WHERE id=?",
                 (session_id, version, resumed, pid, incarnation),
             )
@@ -118,14 +52,14 @@ class Store:
     def end_incarnation(self, incarnation: int, *, exit_code: int | None, reason: str) -> None:
         """It is over; the first word on why it ended stays."""
         with self.transaction():
-            self._db.execute(
+            self.db.execute(
                 "UPDATE incarnations SET ended_at=?, exit_code=?, end_reason=? WHERE id=? AND ended_at IS NULL",
-                (self._clock(), exit_code, reason, incarnation),
+                (self.clock(), exit_code, reason, incarnation),
             )
 
     def last_session(self, provider: str) -> str | None:
         """The newest session of this provider, for a resume."""
-        row = self._db.execute(
+        row = self.db.execute(
             "SELECT session_id FROM incarnations WHERE provider=? AND session_id IS NOT NULL ORDER BY id DESC LIMIT 1",
             (provider,),
         ).fetchone()
@@ -133,7 +67,7 @@ class Store:
 
     def last_incarnation(self) -> int:
         """The newest number, 0 before the first life."""
-        (number,) = self._db.execute("SELECT coalesce(max(id), 0) FROM incarnations").fetchone()
+        (number,) = self.db.execute("SELECT coalesce(max(id), 0) FROM incarnations").fetchone()
         return int(number)
 
     # -- tasks ----------------------------------------------------------------------------------------
@@ -151,10 +85,10 @@ class Store:
                 if found.description != description:
                     raise Conflict(f"the idempotency key {key!r} belongs to another task, {found.id}")
                 return found, False
-            self._db.execute(
+            self.db.execute(
                 "INSERT INTO tasks (id, idempotency_key, description, origin, state, held, queued_at)"
                 " VALUES (?, ?, ?, ?, 'queued', ?, ?)",
-                (task_id, key, description, origin, held, self._clock()),
+                (task_id, key, description, origin, held, self.clock()),
             )
             self.add_event("task", {"state": "queued"}, incarnation=self.last_incarnation(), task_id=task_id)
         return self.task(task_id), True
@@ -163,7 +97,7 @@ class Store:
         """The task that an idempotency key made; None when there is none."""
         if key is None:
             return None
-        row = self._db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE idempotency_key=?", (key,)).fetchone()
+        row = self.db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE idempotency_key=?", (key,)).fetchone()
         return _task(row) if row else None
 
     def step_task(
@@ -179,7 +113,7 @@ class Store:
 
         Receipts that a protocol gives only together are filled in: a task that ends was started.
         """
-        now = self._clock()
+        now = self.clock()
         with self.transaction():
             task = self.task(task_id)
             if (
@@ -189,12 +123,12 @@ class Store:
             ):
                 return False
             if state in FINAL:
-                self._db.execute(
+                self.db.execute(
                     "UPDATE tasks SET state=?, ended_at=?, detail=?, exit_code=?, held=0 WHERE id=?",
                     (state, now, detail, exit_code, task_id),
                 )
             else:
-                self._db.execute(f"UPDATE tasks SET state=?, {state}_at=? WHERE id=?", (state, now, task_id))
+                self.db.execute(f"UPDATE tasks SET state=?, {state}_at=? WHERE id=?", (state, now, task_id))
             data: dict[str, Any] = {"state": state}
             if detail:
                 data["detail"] = detail[:2000]
@@ -206,54 +140,52 @@ class Store:
     def mark_sent(self, task_id: str, incarnation: int) -> None:
         """The prompt is about to be handed over: from here on it must never be sent again."""
         with self.transaction():
-            self._db.execute(
-                "UPDATE tasks SET sent_at=?, incarnation=?, held=0 WHERE id=?", (self._clock(), incarnation, task_id)
+            self.db.execute(
+                "UPDATE tasks SET sent_at=?, incarnation=?, held=0 WHERE id=?", (self.clock(), incarnation, task_id)
             )
 
     def unsend(self, task_id: str) -> None:
         """The prompt was not handed over after all (the provider said so): it may be sent later."""
         with self.transaction():
-            self._db.execute("UPDATE tasks SET sent_at=NULL, incarnation=NULL WHERE id=?", (task_id,))
+            self.db.execute("UPDATE tasks SET sent_at=NULL, incarnation=NULL WHERE id=?", (task_id,))
 
     def mark_cancel(self, task_id: str, incarnation: int) -> None:
         """A cancel was asked for."""
         with self.transaction():
-            self._db.execute(
+            self.db.execute(
                 "UPDATE tasks SET cancel_requested_at=coalesce(cancel_requested_at, ?) WHERE id=?",
-                (self._clock(), task_id),
+                (self.clock(), task_id),
             )
             self.add_event("task", {"state": "canceling"}, incarnation=incarnation, task_id=task_id)
 
     def release(self, task_id: str) -> None:
         """A task that was held back may run."""
         with self.transaction():
-            self._db.execute("UPDATE tasks SET held=0 WHERE id=?", (task_id,))
+            self.db.execute("UPDATE tasks SET held=0 WHERE id=?", (task_id,))
 
     def task(self, task_id: str) -> Task:
         """One task. Raises `NotFound`."""
-        row = self._db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE id=?", (task_id,)).fetchone()
+        row = self.db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks WHERE id=?", (task_id,)).fetchone()
         if row is None:
             raise NotFound(f"there is no task {task_id!r}")
         return _task(row)
 
     def tasks(self, *, offset: int, limit: int) -> tuple[list[Task], int]:
         """Tasks, newest first, and how many there are in all."""
-        (total,) = self._db.execute("SELECT count(*) FROM tasks").fetchone()
-        rows = self._db.execute(
-            f"SELECT {_TASK_COLUMNS} FROM tasks ORDER BY seq DESC LIMIT ? OFFSET ?", (limit, offset)
-        )
+        (total,) = self.db.execute("SELECT count(*) FROM tasks").fetchone()
+        rows = self.db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks ORDER BY seq DESC LIMIT ? OFFSET ?", (limit, offset))
         return [_task(row) for row in rows], int(total)
 
     def open_tasks(self) -> list[Task]:
         """Those not ended, oldest first."""
-        rows = self._db.execute(
+        rows = self.db.execute(
             f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state IN ('queued', 'accepted', 'started') ORDER BY seq"
         )
         return [_task(row) for row in rows]
 
     def last_ended_task(self) -> Task | None:
         """The task that ended last."""
-        row = self._db.execute(
+        row = self.db.execute(
             f"SELECT {_TASK_COLUMNS} FROM tasks WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, seq DESC LIMIT 1"
         ).fetchone()
         return _task(row) if row else None
@@ -262,7 +194,7 @@ class Store:
         """Count an increment for the task and for the agent."""
         with self.transaction():
             if task_id is not None:
-                self._db.execute(
+                self.db.execute(
                     "UPDATE tasks SET input_tokens=input_tokens+:input, output_tokens=output_tokens+:output,"
                     " cost_usd=CASE WHEN :cost IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0)+:cost END WHERE id=:id",
                     {"input": input_tokens, "output": output_tokens, "cost": cost_usd, "id": task_id},
@@ -287,18 +219,18 @@ class Store:
     def add_event(self, kind: str, data: dict[str, Any], *, incarnation: int, task_id: str | None = None) -> int:
         """Record an event; its sequence number."""
         with self.transaction():
-            row = self._db.execute(
+            row = self.db.execute(
                 "INSERT INTO events (at, incarnation, task_id, kind, data) VALUES (?, ?, ?, ?, ?)",
-                (self._clock(), incarnation, task_id, kind, _dumps(data)),
+                (self.clock(), incarnation, task_id, kind, _dumps(data)),
             )
             assert row.lastrowid is not None
             if row.lastrowid % 1000 == 0:
-                self._db.execute("DELETE FROM events WHERE seq <= ?", (row.lastrowid - KEPT_EVENTS,))
+                self.db.execute("DELETE FROM events WHERE seq <= ?", (row.lastrowid - KEPT_EVENTS,))
         return row.lastrowid
 
     def events_after(self, seq: int, limit: int = 500) -> list[Event]:
         """Events that came after `seq`, oldest first."""
-        rows = self._db.execute(
+        rows = self.db.execute(
             "SELECT seq, at, incarnation, task_id, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
             (seq, limit),
         )
@@ -309,12 +241,12 @@ class Store:
 
     def last_seq(self) -> int:
         """The newest event's number, 0 when there is none."""
-        (seq,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        (seq,) = self.db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         return int(seq)
 
     def last_event_at(self) -> float | None:
         """When the newest event was, None when there is none."""
-        row = self._db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        row = self.db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return float(row[0]) if row else None
 
     def log(
@@ -329,11 +261,11 @@ class Store:
         append: bool = False,
     ) -> None:
         """Add an entry, or change the one with the same `ref` in this incarnation (`append` adds to its text)."""
-        now = self._clock()
+        now = self.clock()
         with self.transaction():
             found = (
                 ref
-                and self._db.execute(
+                and self.db.execute(
                     "SELECT id, text, data FROM log WHERE incarnation=? AND ref=? ORDER BY id DESC LIMIT 1",
                     (incarnation, ref),
                 ).fetchone()
@@ -341,23 +273,23 @@ class Store:
             if found:
                 whole = _cut(found[1] + text) if append else _cut(text or found[1])
                 merged = {**msgspec.json.decode(found[2]), **(data or {})}
-                self._db.execute(
+                self.db.execute(
                     "UPDATE log SET text=?, data=?, updated_at=? WHERE id=?", (whole, _dumps(merged), now, found[0])
                 )
                 return
-            row = self._db.execute(
+            row = self.db.execute(
                 "INSERT INTO log (at, updated_at, incarnation, task_id, kind, ref, text, data)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (now, now, incarnation, task_id, kind, ref, _cut(text), _dumps(data or {})),
             )
             assert row.lastrowid is not None
             if row.lastrowid % 1000 == 0:
-                self._db.execute("DELETE FROM log WHERE id <= ?", (row.lastrowid - KEPT_LOG,))
+                self.db.execute("DELETE FROM log WHERE id <= ?", (row.lastrowid - KEPT_LOG,))
 
     def log_entries(self, *, before: int | None, offset: int, limit: int) -> tuple[list[LogEntry], int]:
         """Entries, newest first (those with an id below `before`), and how many there are in all."""
-        (total,) = self._db.execute("SELECT count(*) FROM log").fetchone()
-        rows = self._db.execute(
+        (total,) = self.db.execute("SELECT count(*) FROM log").fetchone()
+        rows = self.db.execute(
             "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log"
             " WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit OFFSET :offset",
             {"before": before, "limit": limit, "offset": offset},
@@ -376,7 +308,7 @@ class Store:
     def open_attention(self, attention: Attention, *, incarnation: int) -> None:
         """Somebody is asked."""
         with self.transaction():
-            self._db.execute(
+            self.db.execute(
                 "INSERT INTO attention (id, incarnation, task_id, kind, data, asked_at) VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     attention.id,
@@ -395,16 +327,16 @@ class Store:
     def close_attention(self, attention_id: str, answer: str, *, incarnation: int) -> None:
         """It was answered, or is no longer asked (`answer` says which)."""
         with self.transaction():
-            self._db.execute(
+            self.db.execute(
                 "UPDATE attention SET closed_at=?, answer=? WHERE id=? AND closed_at IS NULL",
-                (self._clock(), answer, attention_id),
+                (self.clock(), answer, attention_id),
             )
             self.add_event("attention_closed", {"id": attention_id, "answer": answer}, incarnation=incarnation)
             self.log("", "", incarnation=incarnation, ref=f"attention:{attention_id}", data={"answer": answer})
 
     def attention_answer(self, attention_id: str) -> str | None:
         """How it was closed; None while it is open. Raises `NotFound` when it was never asked."""
-        row = self._db.execute("SELECT answer FROM attention WHERE id=?", (attention_id,)).fetchone()
+        row = self.db.execute("SELECT answer FROM attention WHERE id=?", (attention_id,)).fetchone()
         if row is None:
             raise NotFound(f"nothing is asked under {attention_id!r}")
         return row[0] if row[0] is None else str(row[0])
@@ -412,9 +344,9 @@ class Store:
     def forget_attention(self) -> None:
         """Close what an earlier process of the sidecar left open: its askers are gone."""
         with self.transaction():
-            self._db.execute(
+            self.db.execute(
                 "UPDATE attention SET closed_at=?, answer='the agent was restarted' WHERE closed_at IS NULL",
-                (self._clock(),),
+                (self.clock(),),
             )
 
     def save_report(self, report: Report, *, incarnation: int, task_id: str | None) -> None:
@@ -433,11 +365,11 @@ class Store:
     def put_fact(self, key: str, value: Any) -> None:
         """Keep one small fact under a name."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, _dumps(value)))
+            self.db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, _dumps(value)))
 
     def fact(self, key: str) -> Any:
         """A fact kept under a name, None where there is none."""
-        row = self._db.execute("SELECT value FROM facts WHERE key=?", (key,)).fetchone()
+        row = self.db.execute("SELECT value FROM facts WHERE key=?", (key,)).fetchone()
         return msgspec.json.decode(row[0]) if row else None
 
 

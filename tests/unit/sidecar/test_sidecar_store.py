@@ -33,12 +33,12 @@ def add(store: Store, task_id: str = "t1", key: str | None = None) -> None:
 
 def full(store: Store) -> None:
     """No page more: what SQLite answers is what it answers when the disk is full."""
-    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-    store._db.execute(f"PRAGMA max_page_count={pages}")
+    (pages,) = store.db.execute("PRAGMA page_count").fetchone()
+    store.db.execute(f"PRAGMA max_page_count={pages}")
 
 
 def room(store: Store) -> None:
-    store._db.execute("PRAGMA max_page_count=1073741823")
+    store.db.execute("PRAGMA max_page_count=1073741823")
 
 
 # -- tasks ------------------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""What a session does now and then: record what waits, collect orphans, look for an agent that is stuck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from quarterdeck import proctree
+from quarterdeck.sidecar.conversation import FLUSH_SECONDS
+from quarterdeck.sidecar.model import StuckLimits, stuck_since
+
+if TYPE_CHECKING:
+    from quarterdeck.sidecar.session import Session
+
+_WATCH_SECONDS = 0.5
+_REAP_SECONDS = 5.0
+
+
+async def keep_watch(session: Session) -> None:
+    """Until cancelled."""
+    next_watch = next_reap = 0.0
+    zombies: set[int] = set()
+    while True:
+        await anyio.sleep(FLUSH_SECONDS)
+        session.retry()
+        now = session.clock()
+        if now >= next_watch:
+            next_watch = now + _WATCH_SECONDS
+            look_for_silence(session)
+        if now >= next_reap:
+            next_reap = now + _REAP_SECONDS
+            zombies = proctree.reap_adopted(zombies)
+
+
+def look_for_silence(session: Session) -> None:
+    """Say once that the agent is stuck, when it has been silent for too long in a task; cancel where that is wanted."""
+    task = session.turns.current
+    if task is None or session.stuck_since is not None or session.state != "running":
+        return
+    now = session.clock()
+    limits = session.spec.watchdog
+    session.stuck_since = stuck_since(
+        limits=StuckLimits(silent=limits.silent_seconds, tool=limits.tool_seconds, attention=limits.attention_seconds),
+        last_event_at=session.last_event_at,
+        now=now,
+        tool_open=bool(session.conversation.tools_open),
+        attention_open=bool(session.desk.open),
+    )
+    if session.stuck_since is None:
+        return
+    silence = now - session.last_event_at
+    session.note(f"stuck: the agent has said nothing for {silence:.0f} s in the middle of task {task.id}")
+    if limits.cancel and task.cancel_requested_at is None:
+        session.cancel(task.id)
