@@ -31,6 +31,7 @@ from quarterdeck.errors import (
 from quarterdeck.metadata import model
 from quarterdeck.metadata.facts import Fact, changes_json, entries_json
 from quarterdeck.metadata.model import KeyAnswer, MetadataAnswer, WriteBody, WriteManyBody, Written
+from quarterdeck.metadata.pacing import Pacer
 from quarterdeck.metadata.store import Put
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class MetadataApi:
 
     def __init__(self, service: MetadataService) -> None:
         self._service = service
+        self._reads = Pacer(lambda: service.flushing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -68,8 +70,8 @@ class MetadataApi:
                 await watch_response(self._service, scope)(scope, receive, send)
                 return
             body = await _body(scope, receive, method) if method in ("PUT", "POST") else b""
-            if method == "GET" and (writes := self._service.writes_first) is not None:
-                await writes.wait()
+            if method == "GET" and (turn := self._reads.turn()) is not None:
+                await turn
             status, headers, data = await answer(
                 self._service, method, path, scope["query_string"], scope["headers"], body
             )

@@ -20,8 +20,6 @@ from quarterdeck.metadata.model import Change, Meta, MetadataAnswer, Schema, Wri
 from quarterdeck.metadata.store import Put, Store
 
 if TYPE_CHECKING:
-    import asyncio
-
     from starlette.types import ASGIApp
 
     from quarterdeck import web
@@ -117,9 +115,9 @@ class MetadataService:
         return self._facts.select(source, prefix, keys), milliseconds
 
     @property
-    def writes_first(self) -> asyncio.Event | None:
-        """What a read over HTTP waits for, so that many readers do not starve a writer; moments at most."""
-        return self._store.writes_first
+    def flushing(self) -> bool:
+        """Whether a write is on its way to the disk."""
+        return self._store.flushing
 
     def meta(self, now: float, milliseconds: float = 0.0) -> Meta:
         """What an answer says about itself."""

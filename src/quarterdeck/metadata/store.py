@@ -30,12 +30,6 @@ from quarterdeck.metadata.journal import Journal, Loaded, Record, Snapshot, Stor
 from quarterdeck.metadata.model import MAX_TOTAL_BYTES
 
 log = logging.getLogger(__name__)
-# How long the loop stands aside for a flush, and up to which disk that is worth it.
-ASIDE_SECONDS = 0.002
-ASIDE_DISK_SECONDS = 0.004
-# How long reads let a write go first, and up to which disk they do.
-READS_WAIT_SECONDS = 0.01
-QUICK_DISK_SECONDS = 0.02
 FOLD_BYTES = 4 * 1024 * 1024
 
 
@@ -88,14 +82,13 @@ class Store:
         self._wake = asyncio.Event()
         self._closing = False
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="metadata-flush")
-        self._disk_seconds = 0.0  # a moving average of what a flush takes
-        self._writes_first: asyncio.Event | None = None
         self.entries: dict[str, StoredEntry] = loaded.entries
         self.problems = loaded.problems
         self._needs_fold = loaded.needs_fold
         self.refused: str | None = None
         self.changes = Changes((loaded.revision // LIFE + 1) * LIFE)
         self.total_bytes = sum(_size(key, entry.value) for key, entry in self.entries.items())
+        self.flushing = False
         self.flushes = 0
         self.writes = 0
         self._deferred: list[Callable[[], None]] | None = None
@@ -144,29 +137,7 @@ class Store:
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(_Wish(put, delete, match, answer))
         self._wake.set()
-        self._hold_reads()
         return await answer
-
-    @property
-    def writes_first(self) -> asyncio.Event | None:
-        """What a read waits for while a write is on its way to a quick disk: a flush, never more than moments.
-
-        A loop that is busy with reads has a write go round with them at each of its steps, and the thread
-        that flushes has to wait for the interpreter; so a few writers would be starved by many readers.
-        """
-        return self._writes_first
-
-    def _hold_reads(self) -> None:
-        if self._writes_first is not None or self._disk_seconds >= QUICK_DISK_SECONDS:
-            return
-        self._writes_first = event = asyncio.Event()
-        asyncio.get_running_loop().call_later(READS_WAIT_SECONDS, self._let_reads_go, event)
-
-    def _let_reads_go(self, event: asyncio.Event | None) -> None:
-        if event is not None:
-            event.set()
-            if self._writes_first is event:
-                self._writes_first = None
 
     def in_order(self, call: Callable[[], None]) -> None:
         """Run `call`, which records changes of its own, now, or right after the flush that is on its way.
@@ -207,7 +178,6 @@ class Store:
             self._wake.clear()
             while self._queue:
                 wishes, self._queue = self._queue, []
-                self._hold_reads()  # those that came since the flush before was answered
                 batch = self._decide(wishes)
                 self._deferred = []
                 try:
@@ -223,31 +193,17 @@ class Store:
                     deferred, self._deferred = self._deferred, None
                     for call in deferred:
                         call()
-                    self._let_reads_go(self._writes_first)
                 if self._journal.size > FOLD_BYTES:
                     await self._fold()
             if self._closing:
                 return
 
     async def _written(self, data: bytes) -> None:
-        done = self._flusher.submit(self._timed_append, data)
-        # A thread that comes back from its system call wants the interpreter, and a loop that is busy with
-        # reads takes it again before the thread has woken up; the answer then waits for rounds of reads. So
-        # the loop stands aside while a quick disk works, never longer than reads can bear, and not at all
-        # once the disk has shown itself to be slow.
-        if self._disk_seconds < ASIDE_DISK_SECONDS:
-            until = time.perf_counter() + ASIDE_SECONDS
-            while not done.done() and time.perf_counter() < until:
-                time.sleep(0.00001)  # noqa: ASYNC251 - this is the point of it
-        if done.done():
-            done.result()
-        else:
-            await asyncio.wrap_future(done)
-
-    def _timed_append(self, data: bytes) -> None:
-        began = time.perf_counter()
-        self._journal.append(data)
-        self._disk_seconds += 0.1 * (time.perf_counter() - began - self._disk_seconds)
+        self.flushing = True
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._flusher, self._journal.append, data)
+        finally:
+            self.flushing = False
 
     async def _fold(self) -> None:
         try:

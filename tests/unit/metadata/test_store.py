@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -117,44 +116,6 @@ async def test_preconditions_are_decided_in_order(tmp_path: Path) -> None:
         assert len(wins) == 1
         assert values(found) == {"n": wins[0]}
         assert found.flushes == 2
-
-
-async def test_reads_let_a_write_go_first_but_only_for_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Store.open(tmp_path) as found:
-        done: list[str] = []
-
-        async def put(key: str) -> None:
-            await write(found, {key: 1})
-            done.append(key)
-
-        async def read(name: str) -> None:
-            assert found.writes_first is not None
-            await found.writes_first.wait()
-            done.append(name)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(put, "quick")
-            group.start_soon(read, "read")
-        assert done == ["quick", "read"]
-        assert found.writes_first is None
-        # A flush that takes long (a disk that has just become slow) does not keep reads.
-        append = found._journal.append
-        monkeypatch.setattr(found._journal, "append", lambda data: (time.sleep(0.5), append(data)))
-        done.clear()
-        began = time.monotonic()
-        async with anyio.create_task_group() as group:
-            group.start_soon(put, "slow")
-            group.start_soon(read, "read")
-            while not done:
-                await anyio.sleep(0.001)
-            assert time.monotonic() - began < 0.3
-        assert done == ["read", "slow"]
-        await put("slow again")
-        assert found._disk_seconds > store.QUICK_DISK_SECONDS
-        async with anyio.create_task_group() as group:  # known to be slow: reads do not wait at all
-            group.start_soon(put, "slow")
-            await anyio.sleep(0)
-            assert found.writes_first is None
 
 
 async def test_a_torn_last_line_was_never_answered(tmp_path: Path) -> None:
