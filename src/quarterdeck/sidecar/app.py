@@ -135,6 +135,8 @@ class SidecarApi:
         problems: list[str] = list(self._metadata.health()["problems"])
         if self._session.state == "failed":
             problems.append(self._session.failure or "the agent failed")
+        if waiting := len(self._session.backlog):
+            problems.append(f"{waiting} change(s) wait for room on the disk to be recorded")
         return Health(
             status="degraded" if problems else "ok",
             agent=self._session.spec.name,
@@ -178,7 +180,7 @@ class SidecarApi:
 
     async def log(self, call: web.Call) -> LogPage:
         """`GET /v1/log`."""
-        self._session.conversation.flush()
+        self._session.flush()
         query = call.query
         entries, total = self._session.store.log_entries(
             before=query["cursor"], offset=query["offset"], limit=query["limit"]

@@ -177,13 +177,13 @@ def test_a_full_disk_loses_nothing_that_was_said(tmp_path: Path, store: Store) -
     said += [ports.Usage(input_tokens=5, cost_usd=0.5), ports.TurnEnded(task.id, "succeeded")]
     for update in said:
         session._take(session.incarnation, update)
-    assert session._unsaved, "the disk was not full: the test tests nothing"
+    assert len(session.backlog), "the disk was not full: the test tests nothing"
     assert store.task(task.id).ended_at is None
     assert "cannot be written" in session.notes[-1]
     room(store)
-    session._drain()
-    session.conversation.flush()
-    assert not session._unsaved
+    session.retry()
+    session.flush()
+    assert not len(session.backlog)
     ended = store.task(task.id)
     assert (ended.state, ended.usage.input_tokens, ended.usage.cost_usd) == ("succeeded", 5, 0.5)
     entries, _ = store.log_entries(before=None, offset=0, limit=100)
