@@ -44,6 +44,7 @@ class Life:
         self.resumed = False
         self.refused: str | None = None
         self.exited: ports.Exited | None = None
+        self.buried = False
         self._over = anyio.Event()
         self._grace_seconds = 0.0
         self._spec = spec

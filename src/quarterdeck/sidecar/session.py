@@ -20,8 +20,8 @@ from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unavailable
-from quarterdeck.sidecar import hearing, ports, watchdog
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused
+from quarterdeck.sidecar import hearing, ports, sending, watchdog
 from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.backlog import Backlog, Deed
 from quarterdeck.sidecar.conversation import Conversation
@@ -90,18 +90,31 @@ class Session:
         self.handed_over_ticks = 0
         self.sweeping = False
         self._pump_again = False
+        self._recovered = self._numbered = False
         self._stop = anyio.Event()
         self.work: TaskGroup | None = None
 
     # -- the story ------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Recover from what an earlier process left, then live until `stop`; nothing is left afterwards."""
+    async def recover(self) -> None:
+        """Put in order what an earlier process left, and number the first life: before anybody is served.
+
+        Raises `StorageRefused`.
+        """
+        self._recovered = True
         self.cgroup = proctree.Cgroup.create(self.spec.id)
         if self.incarnation:
             await run_sync(proctree.kill_everything, None, self.spec.id, self.cgroup)
         self.store.forget_attention()
         self.turns.recover(self.incarnation)
+        self.check_budget()
+        if not self.budget_reason:
+            await self._number()
+
+    async def run(self) -> None:
+        """Live until `stop`, after `recover`; nothing is left afterwards."""
+        if not self._recovered:
+            await self.recover()
         try:
             async with anyio.create_task_group() as self.work:
                 self.work.start_soon(watchdog.keep_watch, self, name="watchdog")
@@ -120,7 +133,7 @@ class Session:
         self._stop.set()
         if self.state in ("starting", "running"):
             self.state = "stopping"
-        self._record(partial(self._record_stop, self.state, reason))
+        self.record(partial(self._record_stop, self.state, reason))
         if self.life is not None:
             self.life.end(grace_seconds=min(self.spec.cancel_seconds, 1))
         self.pulse.beat()
@@ -133,8 +146,7 @@ class Session:
             try:
                 await self._live()
             except (QuarterdeckError, OSError) as error:
-                hint = error.hint if isinstance(error, QuarterdeckError) else ""
-                self.failure = f"{error} ({hint})" if hint else str(error)
+                self.failure = sending.with_hint(error)
                 return self._rest("failed")
             if self._stop.is_set() or self.budget_reason:
                 continue
@@ -143,16 +155,15 @@ class Session:
                 ending = self.life.ending if self.life else ""
                 self.failure = f"the agent's program died {MAX_DEATHS} times within a minute, last: {ending}"
                 return self._rest("failed")
+            await self._number()
             with anyio.move_on_after(0.05 * 2 ** len(self.deaths)):
                 await self._stop.wait()
         return self._rest("stopped")
 
     async def _live(self) -> None:
-        number = await self._next_incarnation()
-        if number is None:
+        if not await self._number():
             return
-        self.incarnation = number
-        self.conversation = Conversation(self.store, number)
+        self._numbered, number = False, self.incarnation
         life = Life(number, self.spec, self._folder, self.store, self._make_provider, self._make_mcp, self.cgroup)
         self.life = life
         self._enter("starting")
@@ -176,22 +187,47 @@ class Session:
         finally:
             self._bury(life)
 
-    async def _next_incarnation(self) -> int | None:
-        """Number the next life, as soon as the disk takes that and all that came before; None when stopped first."""
-        while True:
+    async def _number(self) -> bool:
+        """Number the life that comes next, so that nobody takes it for the one that is over; False when stopped.
+
+        Waits until the disk takes that and all that came before.
+        """
+        while not self._numbered:
             if self.backlog.drain():
                 try:
-                    return self.store.begin_incarnation(self.spec.kind)
+                    self.incarnation = self.store.begin_incarnation(self.spec.kind)
                 except StorageRefused as error:
                     self._refused(error)
+                else:
+                    self._numbered = True
+                    self.conversation = Conversation(self.store, self.incarnation)
+                    self.pulse.beat()
+                    break
             with anyio.move_on_after(_FULL_DISK_SECONDS):
                 await self._stop.wait()
-                return None
+                return False
+        return True
+
+    def refuse_stale(self, meant: int, *, to_run: bool) -> None:
+        """Raise `Conflict` when `meant` is not the life that the call would reach.
+
+        What is `to_run` would be run by the next life as soon as this one was asked to end.
+        """
+        life, goes_on = self.life, self.state in ("starting", "running")
+        over = life is not None and life.number == meant and goes_on and (life.buried or (to_run and life.over))
+        if meant == self.incarnation and not over:
+            return
+        now = f"incarnation {meant} of the agent is over" if over else f"this is incarnation {self.incarnation}"
+        raise Conflict(
+            f"{now} of the agent, not {meant}; nothing was changed" if not over else f"{now}; nothing was changed",
+            hint="look at the agent again before you repeat it",
+            details={"incarnation": self.incarnation, "meant": meant},
+        )
 
     def _enter(self, state: SessionState, **data: Any) -> None:
         self.state = state
         self.last_event_at = self.clock()
-        self._record(partial(self._record_state, {"state": state, **data}, self.incarnation))
+        self.record(partial(self._record_state, {"state": state, **data}, self.incarnation))
 
     def _record_state(self, data: dict[str, Any], incarnation: int) -> None:
         self.store.add_event("state", data, incarnation=incarnation)
@@ -203,7 +239,8 @@ class Session:
         self.exit_code = life.exited.returncode if life.exited else None
         self.retrying = False
         self.stuck_since = None
-        self._record(partial(self._record_end, life, stopped=self._stop.is_set()))
+        life.buried = True
+        self.record(partial(self._record_end, life, stopped=self._stop.is_set()))
         self.workspace_changed()
 
     def _record_stop(self, state: SessionState, reason: str) -> None:
@@ -232,7 +269,7 @@ class Session:
 
     # -- what must be recorded ------------------------------------------------------------------------
 
-    def _record(self, deed: Deed) -> None:
+    def record(self, deed: Deed) -> None:
         """Record something that has happened: now, or as soon as the disk takes it, in its order."""
         self.backlog.add(deed)
         self.retry()
@@ -250,7 +287,7 @@ class Session:
     def flush(self) -> None:
         """Record text that waits for more of it."""
         if self.conversation.pending and not len(self.backlog):
-            self._record(self.conversation.flush)
+            self.record(self.conversation.flush)
 
     def _keep(self) -> Deed:
         """What puts everything back that a deed may change in memory."""
@@ -305,43 +342,19 @@ class Session:
             self._pump_again = True
             self._refused(error)
             return
-        self.work.start_soon(self._send, life, life.provider, task.id, text, name=f"send-{task.id}")
-
-    async def _send(self, life: Life, provider: ports.Provider, task_id: str, text: str) -> None:
-        try:
-            await provider.prompt(task_id, text)
-        except Unavailable as error:
-            log.warning("task %s was not handed over: %s", task_id, error)
-            if self.turns.current is not None and self.turns.current.id == task_id and not life.exited:
-                self.turns.not_handed_over()
-            life.end()
+        self.work.start_soon(sending.send, self, life, life.provider, task.id, text, name=f"send-{task.id}")
 
     def cancel(self, task_id: str) -> Task:
         """Cancel a task, waiting or running; returns at once. Raises `NotFound`, `Conflict` when it is over."""
         if not self.turns.cancel_waiting(task_id, self.incarnation):
             life = self.life
             if self.turns.request_cancel(self.incarnation) and life is not None and self.work is not None:
-                self.work.start_soon(self._escalate, life, task_id, name=f"cancel-{task_id}")
+                self.work.start_soon(sending.escalate, self, life, task_id, name=f"cancel-{task_id}")
         self.pump()
         return self.store.task(task_id)
 
-    async def _escalate(self, life: Life, task_id: str) -> None:
-        """Interrupt in the protocol; when that is not obeyed in time, end the whole tree."""
-        if life.provider is not None:
-            try:
-                await life.provider.cancel()
-            except QuarterdeckError as error:
-                log.warning("cancel of %s: %s", task_id, error)
-        with anyio.move_on_after(self.spec.cancel_seconds):
-            while self._runs(task_id):
-                await self.pulse.wait(self.pulse.revision)
-        if self._runs(task_id) and self.life is life:
-            self.note(
-                f"task {task_id} did not obey the cancel within {self.spec.cancel_seconds:g} s: its program is ended"
-            )
-            life.end(grace_seconds=min(self.spec.cancel_seconds, 2))
-
-    def _runs(self, task_id: str) -> bool:
+    def runs(self, task_id: str) -> bool:
+        """Whether that is the task that runs."""
         return self.turns.current is not None and self.turns.current.id == task_id
 
     def release(self, task_id: str) -> Task:
@@ -384,7 +397,7 @@ class Session:
     def note(self, text: str) -> None:
         """Tell the user something that happened beside the tasks."""
         self.notes.append(text)
-        self._record(partial(self._record_note, text, self.incarnation))
+        self.record(partial(self._record_note, text, self.incarnation))
 
     def _record_note(self, text: str, incarnation: int) -> None:
         self.store.log("note", text, incarnation=incarnation)
@@ -405,7 +418,7 @@ class Session:
         if isinstance(update, ports.Exited) and self.life is not None:
             self.life.gone(update)
         else:
-            self._record(partial(hearing.take, self, update))
+            self.record(partial(hearing.take, self, update))
 
     def check_budget(self) -> None:
         """Look whether the agent has used up what it may."""

@@ -175,6 +175,7 @@ async def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> N
         with anyio.fail_after(10):
             while "wait for room" not in str((await side.get("/health"))["problems"]):
                 await anyio.sleep(0.02)
+        await anyio.sleep(1)  # the rest of the turn is heard, its end as well
         os.kill(facts["agent_pid"], signal.SIGKILL)
         await side.until(status="starting")
         await side.get("/v1/log")

@@ -26,6 +26,14 @@ OnExit = Callable[[Exited], None]
 OnNoise = Callable[[Noise], None]
 
 
+def private_file(path: Path, text: str) -> str:
+    """Write a file that only we can read; its path. Raises `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return str(path)
+
+
 class Program:
     """One process and the readers around it. Made by `Program.start`, ended by `stop`."""
 
@@ -51,7 +59,7 @@ class Program:
     ) -> Self:
         """Start it in the workspace, its standard error going to a file in the agent's folder.
 
-        Raises `Unavailable` when the program is missing.
+        Raises as `Child.start`.
         """
         errors = launch.folder / STDERR_NAME
         errors_from = errors.stat().st_size if errors.exists() else 0
