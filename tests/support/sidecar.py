@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ main(sys.argv[1:])
 
 @asynccontextmanager
 async def sidecar(
-    folder: Path, workspace: Path, *options: str, cgroup: bool = True, **settings: Any
+    folder: Path, workspace: Path, *options: str, cgroup: bool = True, python: Sequence[str] = (), **settings: Any
 ) -> AsyncIterator[Sidecar]:
     """Start one; afterwards it is stopped and no process of it is left."""
     folder.mkdir(exist_ok=True)
@@ -125,18 +125,20 @@ async def sidecar(
         },
     )
     write_private(folder / LAUNCH_FILE, spec)
-    async with started(folder, spec, cgroup=cgroup) as running:
+    async with started(folder, spec, cgroup=cgroup, python=python) as running:
         yield running
 
 
 @asynccontextmanager
-async def started(folder: Path, spec: LaunchSpec, *, cgroup: bool = True) -> AsyncIterator[Sidecar]:
+async def started(
+    folder: Path, spec: LaunchSpec, *, cgroup: bool = True, python: Sequence[str] = ()
+) -> AsyncIterator[Sidecar]:
     """A sidecar for a folder that has its `launch.json`, perhaps once more."""
     program = ["-m", "quarterdeck.sidecar"] if cgroup else ["-c", _WITHOUT_CGROUP]
     (folder / ADDRESS_FILE).unlink(missing_ok=True)
     with (folder / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, *program, str(folder), "--tcp", "127.0.0.1:0"],
+            [sys.executable, *python, *program, str(folder), "--tcp", "127.0.0.1:0"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     address = None

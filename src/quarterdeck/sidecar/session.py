@@ -80,7 +80,7 @@ class Session:
         self.context: tuple[int | None, int | None] = (None, None)
         self.notes: deque[str] = deque(maxlen=20)
         self.workspace_changed: Callable[[], None] = lambda: None
-        self._folder = folder
+        self.folder = folder
         self._make_provider = make_provider
         self._make_mcp = make_mcp
         self.clock = clock
@@ -164,7 +164,7 @@ class Session:
         if not await self._number():
             return
         self._numbered, number = False, self.incarnation
-        life = Life(number, self.spec, self._folder, self.store, self._make_provider, self._make_mcp, self.cgroup)
+        life = Life(number, self.spec, self.folder, self.store, self._make_provider, self._make_mcp, self.cgroup)
         self.life = life
         self._enter("starting")
 

@@ -19,6 +19,7 @@ from quarterdeck.sidecar.model import FINAL, Attention, Event, LogEntry, Report,
 KEPT_EVENTS = 50_000
 KEPT_LOG = 50_000
 MAX_LOG_TEXT = 64 * 1024
+_CUT_NOTE = 40
 _TASK_COLUMNS = (
     "id, description, origin, state, held, queued_at, sent_at, accepted_at, started_at, ended_at,"
     " cancel_requested_at, incarnation, detail, exit_code, input_tokens, output_tokens, cost_usd"
@@ -271,16 +272,25 @@ class Store(Database):
                 ).fetchone()
             )
             if found:
-                whole = _cut(found[1] + text) if append else _cut(text or found[1])
                 merged = {**msgspec.json.decode(found[2]), **(data or {})}
+                if append or not text:
+                    text, before = found[1] + text, int(merged.get("characters", len(found[1])))
+                    merged["characters"] = before + len(text) - len(found[1])
+                else:
+                    merged["characters"] = len(text)
+                whole = _cut(text, merged["characters"])
+                if merged["characters"] <= MAX_LOG_TEXT:
+                    del merged["characters"]
                 self.db.execute(
                     "UPDATE log SET text=?, data=?, updated_at=? WHERE id=?", (whole, _dumps(merged), now, found[0])
                 )
                 return
+            if len(text) > MAX_LOG_TEXT:
+                data = {**(data or {}), "characters": len(text)}
             row = self.db.execute(
                 "INSERT INTO log (at, updated_at, incarnation, task_id, kind, ref, text, data)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (now, now, incarnation, task_id, kind, ref, _cut(text), _dumps(data or {})),
+                (now, now, incarnation, task_id, kind, ref, _cut(text, len(text)), _dumps(data or {})),
             )
             assert row.lastrowid is not None
             if row.lastrowid % 1000 == 0:
@@ -324,28 +334,34 @@ class Store(Database):
             self.log(attention.kind, attention.title, incarnation=incarnation, task_id=attention.task_id,
                      ref=f"attention:{attention.id}", data={"detail": attention.detail})  # fmt: skip
 
-    def close_attention(self, attention_id: str, answer: str, *, incarnation: int) -> None:
-        """It was answered, or is no longer asked (`answer` says which)."""
+    def close_attention(
+        self, attention_id: str, *, answer: str | None = None, because: str | None = None, incarnation: int
+    ) -> None:
+        """It was answered, or is no longer asked `because` of something: nobody's answer."""
         with self.transaction():
             self.db.execute(
-                "UPDATE attention SET closed_at=?, answer=? WHERE id=? AND closed_at IS NULL",
-                (self.clock(), answer, attention_id),
+                "UPDATE attention SET closed_at=?, answer=?, closed_because=? WHERE id=? AND closed_at IS NULL",
+                (self.clock(), answer, because, attention_id),
             )
-            self.add_event("attention_closed", {"id": attention_id, "answer": answer}, incarnation=incarnation)
-            self.log("", "", incarnation=incarnation, ref=f"attention:{attention_id}", data={"answer": answer})
+            how = {"answer": answer} if because is None else {"closed_because": because}
+            self.add_event("attention_closed", {"id": attention_id, **how}, incarnation=incarnation)
+            self.log("", "", incarnation=incarnation, ref=f"attention:{attention_id}", data=how)
 
-    def attention_answer(self, attention_id: str) -> str | None:
-        """How it was closed; None while it is open. Raises `NotFound` when it was never asked."""
-        row = self.db.execute("SELECT answer FROM attention WHERE id=?", (attention_id,)).fetchone()
+    def attention_end(self, attention_id: str) -> tuple[str | None, str | None]:
+        """Its answer, and why it was closed without one; both None while it is open.
+
+        Raises `NotFound` when it was never asked.
+        """
+        row = self.db.execute("SELECT answer, closed_because FROM attention WHERE id=?", (attention_id,)).fetchone()
         if row is None:
             raise NotFound(f"nothing is asked under {attention_id!r}")
-        return row[0] if row[0] is None else str(row[0])
+        return row[0], row[1]
 
     def forget_attention(self) -> None:
         """Close what an earlier process of the sidecar left open: its askers are gone."""
         with self.transaction():
             self.db.execute(
-                "UPDATE attention SET closed_at=?, answer='the agent was restarted' WHERE closed_at IS NULL",
+                "UPDATE attention SET closed_at=?, closed_because='the agent was restarted' WHERE closed_at IS NULL",
                 (self.clock(),),
             )
 
@@ -388,7 +404,8 @@ def _dumps(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _cut(text: str) -> str:
-    if len(text) <= MAX_LOG_TEXT:
+def _cut(text: str, characters: int) -> str:
+    """What is kept of a text that had so many characters; `text` may be cut already, with more behind it."""
+    if characters <= MAX_LOG_TEXT:
         return text
-    return text[: MAX_LOG_TEXT - 40] + f"\n[cut: {len(text)} characters in all]"
+    return text[: MAX_LOG_TEXT - _CUT_NOTE] + f"\n[cut: {characters} characters in all]"

@@ -8,8 +8,10 @@ import anyio
 
 from quarterdeck import proctree
 from quarterdeck.errors import StorageRefused
+from quarterdeck.sidecar import logs
 from quarterdeck.sidecar.conversation import FLUSH_SECONDS
 from quarterdeck.sidecar.model import StuckLimits, stuck_since
+from quarterdeck.sidecar.spec import LOG_FILE, STDERR_FILE
 
 if TYPE_CHECKING:
     from quarterdeck.sidecar.session import Session
@@ -30,6 +32,8 @@ async def keep_watch(session: Session) -> None:
         if now >= next_watch:
             next_watch = now + _WATCH_SECONDS
             look_for_silence(session)
+            for name in (LOG_FILE, STDERR_FILE):
+                logs.cap(session.folder / name, logs.MAX_BYTES, logs.KEPT_BYTES)
         if now >= next_reap:
             next_reap = now + _REAP_SECONDS
             zombies = proctree.reap_adopted(zombies)

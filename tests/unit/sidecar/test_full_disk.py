@@ -156,6 +156,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+async def test_a_disk_that_is_full_from_the_start_is_told_as_such(small_disk: Path) -> None:
+    Store(small_disk / "old.db").close()
+    with (small_disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    for name in ("old.db", "new.db"):
+        with pytest.raises(StorageRefused, match="cannot be opened"):
+            Store(small_disk / name).begin_incarnation("acp")
+    (small_disk / "filler").unlink()
+    store = Store(small_disk / "old.db")
+    assert store.begin_incarnation("acp") == 1
+    store.close()
+
+
 async def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> None:
     async with sidecar(
         small_disk / "agent", tmp_path / "work", env={"QD_SCRIPTED_HOME": str(tmp_path / "scripted")}

@@ -261,7 +261,8 @@ class AcpProvider:
             self._say(Noise(f"unknown notification {str(method)[:SHOWN_NOISE]}"))
         else:
             self._receipt()
-            self._requests.handle(str(method), number, params)
+            cancelled = self._turn is not None and self._turn.cancelled
+            self._requests.handle(str(method), number, params, cancelled=cancelled)
 
     def _on_update(self, update: Message) -> None:
         kind = str(update.get("sessionUpdate"))
