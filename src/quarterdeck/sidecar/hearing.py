@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 def take(session: Session, update: ports.Update) -> None:
     """Record one update; within a transaction, which may be repeated."""
-    session.touch()
     task = session.turns.current
     task_id = task.id if task else None
     session.retrying = isinstance(update, ports.State) and update.activity == "retrying"

@@ -217,9 +217,9 @@ class Session:
         over = life is not None and life.number == meant and goes_on and (life.buried or (to_run and life.over))
         if meant == self.incarnation and not over:
             return
-        now = f"incarnation {meant} of the agent is over" if over else f"this is incarnation {self.incarnation}"
+        what = f"incarnation {meant}" if over else f"this is incarnation {self.incarnation}"
         raise Conflict(
-            f"{now} of the agent, not {meant}; nothing was changed" if not over else f"{now}; nothing was changed",
+            f"{what} of the agent{' is over' if over else f', not {meant}'}; nothing was changed",
             hint="look at the agent again before you repeat it",
             details={"incarnation": self.incarnation, "meant": meant},
         )
@@ -418,6 +418,7 @@ class Session:
         if isinstance(update, ports.Exited) and self.life is not None:
             self.life.gone(update)
         else:
+            self.touch()
             self.record(partial(hearing.take, self, update))
 
     def check_budget(self) -> None:
