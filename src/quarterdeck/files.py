@@ -1,4 +1,4 @@
-"""Small JSON files of ours: private, written whole or not at all."""
+"""Small files of ours, most of them JSON: private, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ T = TypeVar("T")
 
 def write_private(file: Path, value: Any) -> None:
     """Write a JSON file, mode 0600: temporary file, fsync, rename. Raises `OSError`."""
-    data = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    _write(file, msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def write_private_text(file: Path, text: str) -> None:
+    """Write a text in the same way. Raises `OSError`."""
+    _write(file, text.encode())
+
+
+def _write(file: Path, data: bytes) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

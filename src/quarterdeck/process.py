@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
@@ -80,16 +82,12 @@ async def run(
     exit code is not 0.
     """
     command = tuple(command)
-    try:
-        process = await anyio.open_process(
-            command,
-            cwd=cwd,
-            env={**base_environment(), **(env or {})},
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise CommandFailed(f"cannot start {command[0]!r}: {error.strerror}", hint=f"install {command[0]}") from error
+    process = await _open(
+        command,
+        cwd=cwd,
+        env={**base_environment(), **(env or {})},
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+    )
     out, err = bytearray(), bytearray()
     finished = False
     try:
@@ -137,15 +135,18 @@ async def run_quick(
 
     def work() -> Completed:
         environment = {**base_environment(), **env}
-        with subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
+        with proctree.starting() as known:
+            made = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            known(made.pid)
+        with made as process:
             started.append(process)
             try:
                 out, err = process.communicate(timeout=timeout_seconds)
@@ -156,8 +157,8 @@ async def run_quick(
 
     try:
         return await run_sync(work, abandon_on_cancel=True)
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise CommandFailed(f"cannot start {command[0]!r}: {error.strerror}", hint=f"install {command[0]}") from error
+    except OSError as error:
+        raise _cannot_start(command, error) from error
     except subprocess.TimeoutExpired:
         raise CommandFailed(f"{_shown(command)} did not end within {timeout_seconds:g} s; it was killed") from None
     except BaseException:
@@ -166,6 +167,37 @@ async def run_quick(
             if process.poll() is None:
                 proctree.kill_everything(process.pid, None, None)
         raise
+
+
+async def _open(
+    command: tuple[str, ...],
+    *,
+    cwd: str | os.PathLike[str] | None,
+    env: Mapping[str, str],
+    stdin: int | IO[bytes],
+    stderr: int | IO[bytes] = subprocess.PIPE,
+) -> anyio.abc.Process:
+    """Start a child in a session of its own. Raises `CommandFailed`."""
+    try:
+        with proctree.starting() as known:
+            process = await anyio.open_process(
+                command, cwd=cwd, env=env, stdin=stdin, stderr=stderr, start_new_session=True
+            )
+            known(process.pid)
+    except OSError as error:
+        raise _cannot_start(command, error) from error
+    return process
+
+
+def _cannot_start(command: tuple[str, ...], error: OSError) -> CommandFailed:
+    """Whatever the system refused: a missing program, a script without its first line, too many processes."""
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
+        hint = f"install it, or say where it is (`qd doctor` tells what is missing): {command[0]}"
+    elif error.errno == errno.ENOEXEC:
+        hint = "it is no program for this machine, or a script whose first line does not say what runs it (#!/bin/sh)"
+    else:
+        hint = ""
+    return CommandFailed(f"cannot start {command[0]!r}: {error.strerror or error}", hint=hint)
 
 
 async def _drain(stream: anyio.abc.ByteReceiveStream | None, into: bytearray) -> None:
@@ -217,7 +249,7 @@ class Child:
     ) -> Self:
         """Start it with exactly `env` (plus the mark) in `cwd`; with `stdin`, that file is its input.
 
-        Raises `Unavailable` when the program or the folder is missing.
+        Raises `CommandFailed` when it cannot be started, `OSError` when one of the files cannot be opened.
         """
         environment = dict(env)
         if mark is not None:
@@ -225,20 +257,7 @@ class Child:
         with contextlib.ExitStack() as files:
             error_file: IO[bytes] = files.enter_context(_append(stderr))
             given: int | IO[bytes] = files.enter_context(stdin.open("rb")) if stdin else subprocess.PIPE
-            try:
-                process = await anyio.open_process(
-                    tuple(command),
-                    cwd=cwd,
-                    env=environment,
-                    stdin=given,
-                    stderr=error_file,
-                    start_new_session=True,
-                )
-            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-                raise Unavailable(
-                    f"cannot start {command[0]!r}: {error.strerror}",
-                    hint=f"install it, or say where it is (`qd doctor` tells what is missing): {command[0]}",
-                ) from error
+            process = await _open(tuple(command), cwd=cwd, env=environment, stdin=given, stderr=error_file)
         if cgroup is not None:
             cgroup.add(process.pid)
         return cls(process, mark, cgroup)
@@ -310,11 +329,10 @@ class Child:
                 self._signal(signal.SIGTERM)
                 with anyio.move_on_after(grace_seconds):
                     await self.wait()
+            # An agent's orphans may have thrown their mark away with their environment; other programs have none.
+            tree = self.pid if self._process.returncode is None else None
             await run_sync(
-                proctree.kill_everything,
-                self.pid if self._process.returncode is None else None,
-                self._mark,
-                self._cgroup,
+                partial(proctree.kill_everything, tree, self._mark, self._cgroup, orphans=self._mark is not None)
             )
             code = await self.wait()
             await self.close_pipes()
@@ -337,15 +355,12 @@ async def piped(
     `CommandFailed` when the program is missing.
     """
     command = tuple(command)
-    try:
-        process = await anyio.open_process(
-            command,
-            env={**base_environment(), **(env or {})},
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except (FileNotFoundError, PermissionError) as error:
-        raise CommandFailed(f"cannot start {command[0]!r}: {error.strerror}", hint=f"install {command[0]}") from error
+    process = await _open(
+        command,
+        cwd=None,
+        env={**base_environment(), **(env or {})},
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+    )
     leaving: GeneratorExit | None = None
     try:
         async with anyio.create_task_group() as group:

@@ -4,7 +4,7 @@ Process groups are not enough (facts: after SIGKILL of `claude` its Bash child l
 of its own), so three nets are laid, each catching what the others miss:
 
 * a **cgroup** v2 per agent, where one can be made: `cgroup.kill` takes all at once;
-* the **tree** below the given process, kept together by making the sidecar a subreaper;
+* the **tree** below the given process, and the orphans of it that the sidecar adopted as a subreaper;
 * the **mark**, an environment variable that every descendant inherits, found by a walk of all
   processes, and the only net that still holds when the sidecar itself was killed.
 
@@ -19,8 +19,10 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -28,6 +30,22 @@ import psutil
 MARK_VARIABLE = "QD_AGENT_MARK"
 _PR_SET_CHILD_SUBREAPER = 36
 _CGROUP_ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_STARTING_SECONDS = 1.0
+
+
+@dataclass
+class _Family:
+    """What this process knows of its own children: the pids it started itself, and how many it is starting."""
+
+    subreaper: bool = False
+    started: set[int] = field(default_factory=set)
+    starting: int = 0
+    # Children are started by the event loop and by threads, and looked at by others.
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_family = _Family()
 
 
 def become_subreaper() -> bool:
@@ -35,7 +53,52 @@ def become_subreaper() -> bool:
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    _family.subreaper = bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return _family.subreaper
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Callable[[int], None]]:
+    """Around the start of every child of ours: call what it gives with the pid, so that it is no adopted one."""
+
+    def started(pid: int) -> None:
+        with _family.lock:
+            _family.started.add(pid)
+
+    with _family.lock:
+        _family.starting += 1
+    try:
+        yield started
+    finally:
+        with _family.lock:
+            _family.starting -= 1
+
+
+def adopted() -> list[psutil.Process]:
+    """The live orphans that this process adopted: what an agent's program left, whatever their environment.
+
+    Blocks while a child is being started, which cannot be told from an orphan until its pid is known.
+    """
+    if not _family.subreaper:
+        return []
+    end = time.monotonic() + _STARTING_SECONDS
+    children = _children()
+    while _family.starting:
+        if time.monotonic() > end:
+            return []
+        time.sleep(0.001)
+        children = _children()
+    with _family.lock:
+        # Who is no child any more was collected: its number may come again for somebody else.
+        _family.started &= set(_children())
+        ours = set(_family.started)
+    orphans: list[psutil.Process] = []
+    for pid in children:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if pid not in ours and process.status() != psutil.STATUS_ZOMBIE:
+                orphans.append(process)
+    return orphans
 
 
 def allow_open_files(wanted: int) -> None:
@@ -92,6 +155,22 @@ def started_at(pid: int) -> float | None:
         return process.create_time()
     except psutil.Error:
         return None
+
+
+def started_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since the boot, exactly as the kernel says; None when there is none."""
+    try:
+        # The name, in brackets, may itself hold spaces and brackets.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def ticks_now() -> int:
+    """Now, on the scale of `started_ticks`."""
+    if sys.platform != "linux":
+        return int(time.time() * _TICKS_A_SECOND)
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_A_SECOND // 1_000_000_000
 
 
 def is_alive(pid: int, start: float) -> bool:
@@ -221,16 +300,26 @@ def signal_all(processes: list[psutil.Process], number: int) -> None:
             process.send_signal(number)
 
 
-def kill_everything(pid: int | None, mark: str | None, cgroup: Cgroup | None, *, deadline_seconds: float = 5) -> int:
-    """SIGKILL the whole tree, the marked and the cgroup, until none is left; how many were killed.
+def kill_everything(
+    pid: int | None,
+    mark: str | None,
+    cgroup: Cgroup | None,
+    *,
+    orphans: bool = False,
+    deadline_seconds: float = 5,
+) -> int:
+    """SIGKILL the whole tree, the marked, the cgroup and, with `orphans`, the adopted, until none is left.
 
-    Walks again after each round, since a process may fork between the walk and the kill. Blocks for
-    some milliseconds: call it in a thread from async code.
+    Gives how many were killed. Walks again after each round, since a process may fork between the walk and
+    the kill. Blocks for some milliseconds: call it in a thread from async code.
     """
     killed: set[int] = set()
     end = time.monotonic() + deadline_seconds
     while True:
-        victims = {p.pid: p for p in (*(descendants(pid) if pid else ()), *(marked(mark) if mark else ()))}
+        found = [*(descendants(pid) if pid else ()), *(marked(mark) if mark else ())]
+        for orphan in adopted() if orphans else ():
+            found += descendants(orphan.pid)
+        victims = {process.pid: process for process in found}
         in_group = cgroup.pids() if cgroup else []
         victims.pop(os.getpid(), None)
         killed |= victims.keys() | set(in_group)
@@ -244,12 +333,54 @@ def kill_everything(pid: int | None, mark: str | None, cgroup: Cgroup | None, *,
         time.sleep(0.002)
 
 
-def kill_started_between(mark: str, since: float, until: float, spared: int | None) -> int:
-    """SIGKILL the marked processes that were started in that time, one pid spared; how many."""
-    victims: list[psutil.Process] = []
-    for process in marked(mark):
+def begun_since(ticks: int, mark: str, cgroup: Cgroup | None, program: int | None) -> list[psutil.Process]:
+    """What an agent started at `ticks` or later and still runs: the commands of a turn that has just ended.
+
+    `program` is the agent's own process; it is spared, and so are its helpers (MCP and language servers), which
+    it talks to through a pipe of their own. Blocks as `kill_everything` does.
+    """
+    found = {p.pid: p for p in (*marked(mark), *(descendants(program) if program else ()), *adopted())}
+    for pid in cgroup.pids() if cgroup else ():
         with contextlib.suppress(psutil.Error):
-            if process.pid != spared and since <= process.create_time() <= until:
-                victims.append(process)
-    signal_all(victims, signal.SIGKILL)
-    return len(victims)
+            found.setdefault(pid, psutil.Process(pid))
+    return [
+        process
+        for pid, process in found.items()
+        if pid not in (program, os.getpid())
+        and (_begun(process) or 0) >= ticks
+        and not (program and _is_helper(pid, program))
+    ]
+
+
+def _begun(process: psutil.Process) -> int | None:
+    """`started_ticks`, and beside Linux what comes nearest to it."""
+    with contextlib.suppress(psutil.Error):
+        portable = None if sys.platform == "linux" else int(process.create_time() * _TICKS_A_SECOND)
+        return started_ticks(process.pid) if portable is None else portable
+    return None
+
+
+def _is_helper(pid: int, program: int) -> bool:
+    """Whether it reads from a pipe or a socket that is not the program's own input, which a command inherits."""
+    try:
+        given, own = (str(Path(f"/proc/{each}/fd/0").readlink()) for each in (pid, program))
+    except OSError:
+        return False
+    return given.startswith(("pipe:", "socket:")) and given != own
+
+
+def kill_trees(roots: list[psutil.Process], spared: int | None) -> int:
+    """SIGKILL those of `roots` that still run, with all below them, one pid spared; how many.
+
+    They are stopped first, so that none can fork while the tree is walked. Blocks as `kill_everything` does.
+    """
+    known: dict[int, psutil.Process] = {}
+    while True:
+        walked = [p for root in (*roots, *known.values()) if root.is_running() for p in descendants(root.pid)]
+        fresh = {p.pid: p for p in walked if p.pid not in known and p.pid not in (spared, os.getpid())}
+        if not fresh:
+            break
+        signal_all(list(fresh.values()), signal.SIGSTOP)
+        known |= fresh
+    signal_all(list(known.values()), signal.SIGKILL)
+    return len(known)

@@ -291,8 +291,9 @@ async def test_permissions_answered_denied_withdrawn(tmp_path: Path) -> None:
         await side.post(f"/v1/attention/{asked['id']}", {"answer": "anything at all"})
         await side.end_of(task)
         assert any("answer: anything at all" in e["text"] for e in await side.log("text"))
-        answered = [e for e in await side.log("question", "permission") if e["data"].get("answer")]
-        assert len(answered) == 4
+        asked_for = await side.log("question", "permission")
+        assert [e["data"].get("answer") for e in asked_for] == ["Allow", "Reject", None, "anything at all"]
+        assert [e["data"].get("closed_because") is not None for e in asked_for] == [False, False, True, False]
 
 
 # -- reports, fence, misbehaviour -------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,33 +92,53 @@ class Sidecar:
         return [e for e in reversed(entries) if not kinds or e["kind"] in kinds]
 
 
+# What a machine without cgroups has left: the tree, the mark, the adopted orphans.
+_WITHOUT_CGROUP = """
+import sys
+from quarterdeck import proctree
+proctree._CGROUP_ROOTS = ()
+from quarterdeck.sidecar.__main__ import main
+main(sys.argv[1:])
+"""
+
+
 @asynccontextmanager
-async def sidecar(folder: Path, workspace: Path, *options: str, **settings: Any) -> AsyncIterator[Sidecar]:
+async def sidecar(
+    folder: Path, workspace: Path, *options: str, cgroup: bool = True, python: Sequence[str] = (), **settings: Any
+) -> AsyncIterator[Sidecar]:
     """Start one; afterwards it is stopped and no process of it is left."""
     folder.mkdir(exist_ok=True)
     workspace.mkdir(exist_ok=True)
+    scripted = [sys.executable, "-m", "quarterdeck.scripted.agent", *options]
     spec = LaunchSpec(
         id=f"test-{os.getpid()}-{folder.name}-{os.urandom(4).hex()}",
         name="tester",
         workspace=str(workspace),
-        kind="acp",
-        provider="scripted",
-        command=[sys.executable, "-m", "quarterdeck.scripted.agent", *options],
         env={"QD_SCRIPTED_HOME": str(folder / "scripted"), **settings.pop("env", {})},
-        **{"permissions": "allow", "cancel_seconds": 1, **settings},
+        **{
+            "kind": "acp",
+            "provider": "scripted",
+            "command": scripted,
+            "permissions": "allow",
+            "cancel_seconds": 1,
+            **settings,
+        },
     )
     write_private(folder / LAUNCH_FILE, spec)
-    async with started(folder, spec) as running:
+    async with started(folder, spec, cgroup=cgroup, python=python) as running:
         yield running
 
 
 @asynccontextmanager
-async def started(folder: Path, spec: LaunchSpec) -> AsyncIterator[Sidecar]:
+async def started(
+    folder: Path, spec: LaunchSpec, *, cgroup: bool = True, python: Sequence[str] = ()
+) -> AsyncIterator[Sidecar]:
     """A sidecar for a folder that has its `launch.json`, perhaps once more."""
+    program = ["-m", "quarterdeck.sidecar"] if cgroup else ["-c", _WITHOUT_CGROUP]
     (folder / ADDRESS_FILE).unlink(missing_ok=True)
     with (folder / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--tcp", "127.0.0.1:0"],
+            [sys.executable, *python, *program, str(folder), "--tcp", "127.0.0.1:0"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     address = None

@@ -121,20 +121,18 @@ class SidecarApi:
                   answer=dict[str, str], errors=(Conflict,)),
         ]  # fmt: skip
 
-    def _fence(self, call: web.Call) -> None:
+    def _fence(self, call: web.Call, *, to_run: bool = False) -> None:
         meant = call.query.get("incarnation")
-        if meant is not None and meant != self._session.incarnation:
-            raise Conflict(
-                f"this is incarnation {self._session.incarnation} of the agent, not {meant}; nothing was changed",
-                hint="look at the agent again before you repeat it",
-                details={"incarnation": self._session.incarnation, "meant": meant},
-            )
+        if meant is not None:
+            self._session.refuse_stale(meant, to_run=to_run)
 
     async def health(self, call: web.Call) -> Health:
         """`GET /health`."""
         problems: list[str] = list(self._metadata.health()["problems"])
         if self._session.state == "failed":
             problems.append(self._session.failure or "the agent failed")
+        if waiting := len(self._session.backlog):
+            problems.append(f"{waiting} change(s) wait for room on the disk to be recorded")
         return Health(
             status="degraded" if problems else "ok",
             agent=self._session.spec.name,
@@ -149,7 +147,7 @@ class SidecarApi:
 
     async def add_task(self, call: web.Call) -> Any:
         """`POST /v1/tasks`: 201 for a new task, 200 for the one that the key made before."""
-        self._fence(call)
+        self._fence(call, to_run=True)
         body: NewTask = call.body
         key = call.request.headers.get("idempotency-key")
         task, new = self._session.submit(
@@ -173,12 +171,12 @@ class SidecarApi:
 
     async def release(self, call: web.Call) -> Task:
         """`POST /v1/tasks/{id}/release`."""
-        self._fence(call)
+        self._fence(call, to_run=True)
         return self._session.release(call.path["id"])
 
     async def log(self, call: web.Call) -> LogPage:
         """`GET /v1/log`."""
-        self._session.conversation.flush()
+        self._session.flush()
         query = call.query
         entries, total = self._session.store.log_entries(
             before=query["cursor"], offset=query["offset"], limit=query["limit"]

@@ -91,13 +91,15 @@ class Desk:
         self._add(attention, incarnation)
         return attention.id
 
-    async def human_answer(self, attention_id: str, timeout_seconds: float) -> str | None:
-        """Wait for an answer to `ask_human`; None when none came in time. Raises `NotFound`."""
+    async def human_answer(self, attention_id: str, timeout_seconds: float) -> tuple[str | None, str | None]:
+        """Wait for an answer to `ask_human`: the answer, and why none can come any more; None and None when none
+        came in time. Raises `NotFound`.
+        """
         waiting = self._human.get(attention_id)
         if waiting is not None:
             with anyio.move_on_after(timeout_seconds):
                 await waiting.wait()
-        return self._store.attention_answer(attention_id)
+        return self._store.attention_end(attention_id)
 
     async def answer(self, attention_id: str, text: str, *, incarnation: int,
                      reply: Callable[[str, Answer], Awaitable[None]]) -> Attention:  # fmt: skip
@@ -107,12 +109,12 @@ class Desk:
         """
         attention = self._open.get(attention_id)
         if attention is None:
-            earlier = self._store.attention_answer(attention_id)
-            raise Conflict(f"this was closed before: {earlier}")
+            earlier, because = self._store.attention_end(attention_id)
+            raise Conflict(f"this was closed before: {because or earlier}")
         answer = parse_answer(attention, text)
         request_id = next((r for r, a in self._requests.items() if a == attention_id), None)
         # Recorded before it is handed over: an answer must not be given twice.
-        self._close(attention_id, self._words(attention, answer), incarnation)
+        self._close(attention_id, incarnation, answer=self._words(attention, answer))
         if request_id is not None:
             try:
                 await reply(request_id, answer)
@@ -124,12 +126,12 @@ class Desk:
         """The program asks no longer."""
         attention_id = self._requests.get(request_id)
         if attention_id in self._open:
-            self._close(attention_id, "withdrawn by the agent", incarnation)
+            self._close(attention_id, incarnation, because="withdrawn by the agent")
 
     def close_all(self, reason: str, *, incarnation: int) -> None:
         """The turn or the life is over: nothing asked in it can be answered any more."""
         for attention_id in list(self._open):
-            self._close(attention_id, reason, incarnation)
+            self._close(attention_id, incarnation, because=reason)
 
     def _attention(
         self, kind: str, title: str, detail: str, options: Sequence[Option | AttentionOption], task_id: str | None
@@ -149,8 +151,10 @@ class Desk:
         self._open[attention.id] = attention
         self._changed()
 
-    def _close(self, attention_id: str, words: str, incarnation: int) -> None:
-        self._store.close_attention(attention_id, words, incarnation=incarnation)
+    def _close(
+        self, attention_id: str, incarnation: int, *, answer: str | None = None, because: str | None = None
+    ) -> None:
+        self._store.close_attention(attention_id, answer=answer, because=because, incarnation=incarnation)
         self._open.pop(attention_id, None)
         for request_id in [r for r, a in self._requests.items() if a == attention_id]:
             del self._requests[request_id]

@@ -9,28 +9,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quarterdeck.errors import InternalError, StorageRefused
-from quarterdeck.sidecar.schema import SCHEMA_VERSION, TABLES
+from quarterdeck.sidecar.schema import SCHEMA_VERSION, STEPS, TABLES
 
 
 class Database:
     """One connection. Raises `StorageRefused` from every write when the disk is full or read-only."""
 
     def __init__(self, file: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False) -> None:
-        """Open or make the file. Raises `InternalError` when it is damaged or of a newer version."""
+        """Open or make the file.
+
+        Raises `InternalError` when it is damaged or of a newer version, `StorageRefused` when the disk is full.
+        """
         self.clock = clock
         if read_only:
             self.db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None)
             return
-        self.db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         try:
+            self.db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
             self._set_up()
-        except sqlite3.DatabaseError as error:
-            self.db.close()
-            raise InternalError(
-                f"{file} cannot be opened: {error}", hint="move it away to start without history"
-            ) from error
-        except InternalError:
-            self.db.close()
+        except BaseException as error:
+            if hasattr(self, "db"):
+                self.db.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise StorageRefused(
+                    f"{file} cannot be opened: {error}", hint="is there room on its disk, and may it be written?"
+                ) from error
+            if isinstance(error, sqlite3.DatabaseError):
+                raise InternalError(
+                    f"{file} cannot be opened: {error}", hint="move it away to start without history"
+                ) from error
             raise
         file.chmod(0o600)
 
@@ -43,8 +50,14 @@ class Database:
                 f"the agent's database has version {version}, this Quarterdeck knows {SCHEMA_VERSION}",
                 hint="use the newer Quarterdeck; nothing was changed",
             )
-        self.db.executescript(TABLES)
-        self.db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        if version == SCHEMA_VERSION:
+            return
+        with self.transaction():
+            for number in range(version + 1, SCHEMA_VERSION + 1) if version else ():
+                self.db.execute(STEPS[number])
+            for statement in TABLES.split(";\n"):
+                self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def is_made(self) -> bool:
         """Whether the tables are there; for a reader that comes while the file is being made."""

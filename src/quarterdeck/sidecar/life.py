@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +14,13 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
 from quarterdeck.config import ProviderKind, base_environment, passed
-from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.sidecar import ports
 from quarterdeck.sidecar.spec import LaunchSpec
 from quarterdeck.sidecar.store import Store
 
+log = logging.getLogger(__name__)
+_FULL_DISK_SECONDS = 0.5
 MakeProvider = Callable[[ProviderKind], ports.Provider]
 MakeMcp = Callable[[int], ports.McpServer]
 
@@ -40,6 +44,7 @@ class Life:
         self.resumed = False
         self.refused: str | None = None
         self.exited: ports.Exited | None = None
+        self.buried = False
         self._over = anyio.Event()
         self._grace_seconds = 0.0
         self._spec = spec
@@ -84,13 +89,7 @@ class Life:
                 with anyio.CancelScope() as opening:
                     group.start_soon(self._cancel_when_over, opening, name="end-while-opening")
                     self.opened = await self._open(emit, group)
-                    self._store.session_opened(
-                        self.number,
-                        session_id=self.opened.session_id,
-                        version=self.opened.version,
-                        resumed=self.resumed,
-                        pid=self.opened.pid,
-                    )
+                    await self._record(self.opened)
                 if self.opened is not None and not self.over:
                     ready(group)
                 await self._over.wait()
@@ -103,12 +102,27 @@ class Life:
             with anyio.CancelScope(shield=True):
                 if self.provider is not None:
                     await self.provider.close(0)
-                await run_sync(proctree.kill_everything, None, self._spec.id, self._cgroup)
+                await run_sync(partial(proctree.kill_everything, None, self._spec.id, self._cgroup, orphans=True))
 
     def gone(self, exited: ports.Exited) -> None:
         """The program said that it is gone."""
         self.exited = exited
         self._over.set()
+
+    async def _record(self, opened: ports.Opened) -> None:
+        """Before the first prompt, so that the session can always be resumed; with a full disk this waits."""
+        while True:
+            try:
+                return self._store.session_opened(
+                    self.number,
+                    session_id=opened.session_id,
+                    version=opened.version,
+                    resumed=self.resumed,
+                    pid=opened.pid,
+                )
+            except StorageRefused as error:
+                log.error("%s", error.message)
+            await anyio.sleep(_FULL_DISK_SECONDS)
 
     async def _cancel_when_over(self, opening: anyio.CancelScope) -> None:
         await self._over.wait()

@@ -65,6 +65,8 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         session = Session(spec, folder, store, make_provider, make_mcp=bridge)
+        # Nobody may be told of, or do anything with, what the last process left until that is put in order.
+        await session.recover()
         metadata = await stack.enter_async_context(
             MetadataService.open(
                 folder,

@@ -54,7 +54,8 @@ def make_server(session: Session, metadata: MetadataService) -> FastMCP[Any]:
     ) -> dict[str, Any]:
         """Ask the people in charge and wait for the answer.
 
-        When nobody answered in time, call it again with the question_id, or go on without.
+        When nobody answered in time, call it again with the question_id, or go on without; with a
+        closed_because no answer will come any more.
         """
         try:
             if question_id is None:
@@ -64,10 +65,11 @@ def make_server(session: Session, metadata: MetadataService) -> FastMCP[Any]:
                 question_id = session.desk.ask_human(
                     question, options or [], incarnation=session.incarnation, task_id=task.id if task else None
                 )
-            answer = await session.desk.human_answer(question_id, wait_seconds)
+            answer, closed = await session.desk.human_answer(question_id, wait_seconds)
         except QuarterdeckError as error:
             raise _told(error) from error
-        return {"question_id": question_id, "answered": answer is not None, "answer": answer}
+        found = {"question_id": question_id, "answered": answer is not None, "answer": answer}
+        return {**found, "closed_because": closed} if closed is not None else found
 
     return server
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 TaskState = Literal["queued", "accepted", "started", "succeeded", "failed", "canceled", "lost"]
 FINAL: frozenset[TaskState] = frozenset({"succeeded", "failed", "canceled", "lost"})
+MAX_LOG_TEXT = 64 * 1024
+_CUT_NOTE = 40
 OPEN: tuple[TaskState, ...] = ("queued", "accepted", "started")
 
 Status = Literal[
@@ -166,6 +168,13 @@ class LogEntry:
     kind: str
     text: str
     data: dict[str, Any]
+
+
+def cut(text: str, characters: int) -> str:
+    """What the log keeps of a text that had so many characters; `text` may be cut already, with more behind it."""
+    if characters <= MAX_LOG_TEXT:
+        return text
+    return text[: MAX_LOG_TEXT - _CUT_NOTE] + f"\n[cut: {characters} characters in all]"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from quarterdeck import telemetry
 from quarterdeck.errors import Conflict, InvalidInput
+from quarterdeck.files import write_private_text
 from quarterdeck.sidecar.spec import SOCKET_FILE
 
 TOKEN_FILE = "sidecar.token"
@@ -72,12 +73,14 @@ def listen_tcp(address: str) -> socket.socket:
 
 
 def token(folder: Path) -> str:
-    """The bearer token of the folder, made at the first call, mode 0600."""
+    """The bearer token of the folder, made at the first call, mode 0600; the folder's lock must be held.
+
+    It is there whole or not at all: with an empty one, everybody would have it. Raises `OSError`.
+    """
     file = folder / TOKEN_FILE
-    if not file.exists():
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            out.write(secrets.token_urlsafe(32))
-    value = file.read_text().strip()
+    value = file.read_text().strip() if file.exists() else ""
+    if not value:
+        value = secrets.token_urlsafe(32)
+        write_private_text(file, value)
     telemetry.hide(value)
     return value

@@ -35,6 +35,10 @@ class ResumeRefused(Unavailable):
     """The program cannot take up that session again (or never can); a new one must be started."""
 
 
+class PromptRefused(Unavailable):
+    """This prompt cannot be given to the program, and trying again would not help; nothing of it was begun."""
+
+
 @dataclass(frozen=True, slots=True)
 class McpServer:
     """The sidecar's own MCP server, as it is handed to the program: a stdio command with its environment."""
@@ -242,7 +246,8 @@ class Provider(Protocol):
     async def prompt(self, turn_id: str, text: str) -> None:
         """Open a turn. Returns when the prompt is on its way; receipts and the end come as updates.
 
-        Raises `Unavailable` when the program cannot be reached; the turn was not opened then.
+        Raises `Unavailable` when the program cannot be reached, `PromptRefused` when it never takes this
+        prompt but lives on; the turn was not opened then.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The tables of an agent's SQLite file, `agent.db`. Times are seconds since the epoch."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS incarnations (
@@ -69,7 +69,8 @@ CREATE TABLE IF NOT EXISTS attention (
     data TEXT NOT NULL,
     asked_at REAL NOT NULL,
     closed_at REAL,
-    answer TEXT
+    answer TEXT,
+    closed_because TEXT
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS facts (
@@ -77,3 +78,6 @@ CREATE TABLE IF NOT EXISTS facts (
     value TEXT NOT NULL
 ) STRICT;
 """
+
+# From the version before to each, for files that an earlier Quarterdeck made.
+STEPS = {2: "ALTER TABLE attention ADD COLUMN closed_because TEXT"}

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unavailable
-from quarterdeck.sidecar import ports, watchdog
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused
+from quarterdeck.sidecar import hearing, ports, sending, watchdog
 from quarterdeck.sidecar.attention import Desk
+from quarterdeck.sidecar.backlog import Backlog, Deed
 from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.life import Life, MakeMcp, MakeProvider
 from quarterdeck.sidecar.model import (
@@ -40,6 +42,9 @@ from quarterdeck.sidecar.turns import Turns
 log = logging.getLogger(__name__)
 MAX_DEATHS = 5
 DEATH_WINDOW_SECONDS = 60.0
+_FULL_DISK_SECONDS = 0.5
+# What a full disk still keeps from being recorded when the sidecar has to end.
+_LAST_RECORDS_SECONDS = 3.0
 
 
 class Session:
@@ -75,74 +80,91 @@ class Session:
         self.context: tuple[int | None, int | None] = (None, None)
         self.notes: deque[str] = deque(maxlen=20)
         self.workspace_changed: Callable[[], None] = lambda: None
-        self._folder = folder
+        self.folder = folder
         self._make_provider = make_provider
         self._make_mcp = make_mcp
         self.clock = clock
-        self._cgroup: proctree.Cgroup | None = None
-        self._unsaved: deque[ports.Update] = deque()
-        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self.cgroup: proctree.Cgroup | None = None
+        self.backlog = Backlog(store, self._keep, self._refused)
+        self.deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self.handed_over_ticks = 0
+        self.sweeping = False
+        self._pump_again = False
+        self._recovered = self._numbered = False
         self._stop = anyio.Event()
-        self._work: TaskGroup | None = None
+        self.work: TaskGroup | None = None
 
     # -- the story ------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Recover from what an earlier process left, then live until `stop`; nothing is left afterwards."""
-        self._cgroup = proctree.Cgroup.create(self.spec.id)
+    async def recover(self) -> None:
+        """Put in order what an earlier process left, and number the first life: before anybody is served.
+
+        Raises `StorageRefused`.
+        """
+        self._recovered = True
+        self.cgroup = proctree.Cgroup.create(self.spec.id)
         if self.incarnation:
-            await run_sync(proctree.kill_everything, None, self.spec.id, self._cgroup)
+            await run_sync(proctree.kill_everything, None, self.spec.id, self.cgroup)
         self.store.forget_attention()
         self.turns.recover(self.incarnation)
+        self.check_budget()
+        if not self.budget_reason:
+            await self._number()
+
+    async def run(self) -> None:
+        """Live until `stop`, after `recover`; nothing is left afterwards."""
+        if not self._recovered:
+            await self.recover()
         try:
-            async with anyio.create_task_group() as self._work:
-                self._work.start_soon(watchdog.keep_watch, self, name="watchdog")
+            async with anyio.create_task_group() as self.work:
+                self.work.start_soon(watchdog.keep_watch, self, name="watchdog")
                 await self._lives()
                 await self._stop.wait()
-                self._work.cancel_scope.cancel()
+                with anyio.move_on_after(_LAST_RECORDS_SECONDS):
+                    while len(self.backlog):
+                        await self.pulse.wait(self.pulse.revision)  # the watchdog tries again and again
+                self.work.cancel_scope.cancel()
         finally:
-            if self._cgroup is not None:
-                self._cgroup.remove()
+            if self.cgroup is not None:
+                self.cgroup.remove()
 
     def stop(self, reason: str) -> None:
         """End the program for good; the running task is cancelled and recorded so."""
         self._stop.set()
-        if self.turns.current is not None:
-            self.turns.request_cancel(self.incarnation)
         if self.state in ("starting", "running"):
             self.state = "stopping"
-        self.store.add_event("state", {"state": self.state, "detail": reason}, incarnation=self.incarnation)
+        self.record(partial(self._record_stop, self.state, reason))
         if self.life is not None:
             self.life.end(grace_seconds=min(self.spec.cancel_seconds, 1))
         self.pulse.beat()
 
     async def _lives(self) -> None:
         while not self._stop.is_set():
-            self._check_budget()
+            self.check_budget()
             if self.budget_reason:
                 return self._rest("failed" if self.failure else "stopped")
             try:
                 await self._live()
             except (QuarterdeckError, OSError) as error:
-                hint = error.hint if isinstance(error, QuarterdeckError) else ""
-                self.failure = f"{error} ({hint})" if hint else str(error)
+                self.failure = sending.with_hint(error)
                 return self._rest("failed")
             if self._stop.is_set() or self.budget_reason:
                 continue
-            self._deaths.append(self.clock())
-            if len(self._deaths) == MAX_DEATHS and self._deaths[-1] - self._deaths[0] < DEATH_WINDOW_SECONDS:
+            self.deaths.append(self.clock())
+            if len(self.deaths) == MAX_DEATHS and self.deaths[-1] - self.deaths[0] < DEATH_WINDOW_SECONDS:
                 ending = self.life.ending if self.life else ""
                 self.failure = f"the agent's program died {MAX_DEATHS} times within a minute, last: {ending}"
                 return self._rest("failed")
-            with anyio.move_on_after(0.05 * 2 ** len(self._deaths)):
+            await self._number()
+            with anyio.move_on_after(0.05 * 2 ** len(self.deaths)):
                 await self._stop.wait()
         return self._rest("stopped")
 
     async def _live(self) -> None:
-        number = self.store.begin_incarnation(self.spec.kind)
-        self.incarnation = number
-        self.conversation = Conversation(self.store, number)
-        life = Life(number, self.spec, self._folder, self.store, self._make_provider, self._make_mcp, self._cgroup)
+        if not await self._number():
+            return
+        self._numbered, number = False, self.incarnation
+        life = Life(number, self.spec, self.folder, self.store, self._make_provider, self._make_mcp, self.cgroup)
         self.life = life
         self._enter("starting")
 
@@ -165,39 +187,126 @@ class Session:
         finally:
             self._bury(life)
 
+    async def _number(self) -> bool:
+        """Number the life that comes next, so that nobody takes it for the one that is over; False when stopped.
+
+        Waits until the disk takes that and all that came before.
+        """
+        while not self._numbered:
+            if self.backlog.drain():
+                try:
+                    self.incarnation = self.store.begin_incarnation(self.spec.kind)
+                except StorageRefused as error:
+                    self._refused(error)
+                else:
+                    self._numbered = True
+                    self.conversation = Conversation(self.store, self.incarnation)
+                    self.pulse.beat()
+                    break
+            with anyio.move_on_after(_FULL_DISK_SECONDS):
+                await self._stop.wait()
+                return False
+        return True
+
+    def refuse_stale(self, meant: int, *, to_run: bool) -> None:
+        """Raise `Conflict` when `meant` is not the life that the call would reach.
+
+        What is `to_run` would be run by the next life as soon as this one was asked to end.
+        """
+        life, goes_on = self.life, self.state in ("starting", "running")
+        over = life is not None and life.number == meant and goes_on and (life.buried or (to_run and life.over))
+        if meant == self.incarnation and not over:
+            return
+        what = f"incarnation {meant}" if over else f"this is incarnation {self.incarnation}"
+        raise Conflict(
+            f"{what} of the agent{' is over' if over else f', not {meant}'}; nothing was changed",
+            hint="look at the agent again before you repeat it",
+            details={"incarnation": self.incarnation, "meant": meant},
+        )
+
     def _enter(self, state: SessionState, **data: Any) -> None:
         self.state = state
         self.last_event_at = self.clock()
-        self.store.add_event("state", {"state": state, **data}, incarnation=self.incarnation)
-        self.pulse.beat()
+        self.record(partial(self._record_state, {"state": state, **data}, self.incarnation))
+
+    def _record_state(self, data: dict[str, Any], incarnation: int) -> None:
+        self.store.add_event("state", data, incarnation=incarnation)
 
     def _bury(self, life: Life) -> None:
         """The program is gone: record how the running task ended and why the life did."""
         if self.state == "running":
             self.state = "starting"  # nobody may take an agent for idle whose program is dead
-        self._drain()
-        self.conversation.turn_over()
         self.exit_code = life.exited.returncode if life.exited else None
+        self.retrying = False
+        self.stuck_since = None
+        life.buried = True
+        self.record(partial(self._record_end, life, stopped=self._stop.is_set()))
+        self.workspace_changed()
+
+    def _record_stop(self, state: SessionState, reason: str) -> None:
+        if self.turns.current is not None:
+            self.turns.request_cancel(self.incarnation)
+        self.store.add_event("state", {"state": state, "detail": reason}, incarnation=self.incarnation)
+
+    def _record_end(self, life: Life, *, stopped: bool) -> None:
+        self.conversation.turn_over()
         self.desk.close_all("the agent's program ended", incarnation=life.number)
         task = self.turns.current
         if task is not None:
-            if task.cancel_requested_at is not None or self._stop.is_set():
+            if task.cancel_requested_at is not None or stopped:
                 detail = self.budget_reason or "canceled; the agent's program was ended for it"
                 self.turns.end("canceled", life.number, detail=detail, exit_code=self.exit_code)
             else:
                 self.turns.end("lost", life.number, detail=life.ending, exit_code=self.exit_code)
-        reason = "stopped" if self._stop.is_set() else self.budget_reason or life.ending
+        reason = "stopped" if stopped else self.budget_reason or life.ending
         self.store.end_incarnation(life.number, exit_code=self.exit_code, reason=reason)
         self.store.add_event("life_ended", {"exit_code": self.exit_code, "reason": reason}, incarnation=life.number)
-        self.retrying = False
-        self.stuck_since = None
-        self.workspace_changed()
-        self.pulse.beat()
 
     def _rest(self, state: SessionState) -> None:
         self.stopped_at = self.clock()
         detail = {"detail": self.failure or self.budget_reason} if self.failure or self.budget_reason else {}
         self._enter(state, **detail)
+
+    # -- what must be recorded ------------------------------------------------------------------------
+
+    def record(self, deed: Deed) -> None:
+        """Record something that has happened: now, or as soon as the disk takes it, in its order."""
+        self.backlog.add(deed)
+        self.retry()
+
+    def retry(self) -> None:
+        """Record what a full disk refused; then hand over what waits for it."""
+        waited = len(self.backlog) > 0 or self._pump_again
+        if not self.backlog.drain():
+            return
+        self._pump_again = False
+        if waited:
+            self.pulse.beat()
+            self.pump()
+
+    def flush(self) -> None:
+        """Record text that waits for more of it."""
+        if self.conversation.pending and not len(self.backlog):
+            self.record(self.conversation.flush)
+
+    def _keep(self) -> Deed:
+        """What puts everything back that a deed may change in memory."""
+        restores = (self.conversation.keep(), self.turns.keep(), self.desk.keep())
+        notes, reason, context = list(self.notes), self.budget_reason, self.context
+
+        def restore() -> None:
+            for each in restores:
+                each()
+            self.notes = deque(notes, maxlen=self.notes.maxlen)
+            self.budget_reason, self.context = reason, context
+
+        return restore
+
+    def _refused(self, error: StorageRefused) -> None:
+        if not self.notes or self.notes[-1] != error.message:
+            self.notes.append(error.message)
+            log.error("%s", error.message)
+            self.pulse.beat()
 
     # -- tasks ----------------------------------------------------------------------------------------
 
@@ -219,50 +328,33 @@ class Session:
     def pump(self) -> None:
         """Hand over the next task, where one waits and the agent is free."""
         life = self.life
-        if self.state != "running" or life is None or life.over or life.provider is None or self._work is None:
+        if self.state != "running" or life is None or life.over or life.provider is None or self.work is None:
             return
         task = self.turns.next()
-        if task is None:
+        if task is None or self.sweeping or len(self.backlog):
             return
         self.last_event_at = self.clock()
-        text = self.turns.hand_over(task, life.number)
-        self._work.start_soon(self._send, life, life.provider, task.id, text, name=f"send-{task.id}")
-
-    async def _send(self, life: Life, provider: ports.Provider, task_id: str, text: str) -> None:
+        self.handed_over_ticks = proctree.ticks_now()
         try:
-            await provider.prompt(task_id, text)
-        except Unavailable as error:
-            log.warning("task %s was not handed over: %s", task_id, error)
-            if self.turns.current is not None and self.turns.current.id == task_id and not life.exited:
-                self.turns.not_handed_over()
-            life.end()
+            text = self.turns.hand_over(task, life.number)
+        except StorageRefused as error:
+            # Whoever gave the task was told that it waits, and so it does.
+            self._pump_again = True
+            self._refused(error)
+            return
+        self.work.start_soon(sending.send, self, life, life.provider, task.id, text, name=f"send-{task.id}")
 
     def cancel(self, task_id: str) -> Task:
         """Cancel a task, waiting or running; returns at once. Raises `NotFound`, `Conflict` when it is over."""
         if not self.turns.cancel_waiting(task_id, self.incarnation):
             life = self.life
-            if self.turns.request_cancel(self.incarnation) and life is not None and self._work is not None:
-                self._work.start_soon(self._escalate, life, task_id, name=f"cancel-{task_id}")
+            if self.turns.request_cancel(self.incarnation) and life is not None and self.work is not None:
+                self.work.start_soon(sending.escalate, self, life, task_id, name=f"cancel-{task_id}")
         self.pump()
         return self.store.task(task_id)
 
-    async def _escalate(self, life: Life, task_id: str) -> None:
-        """Interrupt in the protocol; when that is not obeyed in time, end the whole tree."""
-        if life.provider is not None:
-            try:
-                await life.provider.cancel()
-            except QuarterdeckError as error:
-                log.warning("cancel of %s: %s", task_id, error)
-        with anyio.move_on_after(self.spec.cancel_seconds):
-            while self._runs(task_id):
-                await self.pulse.wait(self.pulse.revision)
-        if self._runs(task_id) and self.life is life:
-            self.note(
-                f"task {task_id} did not obey the cancel within {self.spec.cancel_seconds:g} s: its program is ended"
-            )
-            life.end(grace_seconds=min(self.spec.cancel_seconds, 2))
-
-    def _runs(self, task_id: str) -> bool:
+    def runs(self, task_id: str) -> bool:
+        """Whether that is the task that runs."""
         return self.turns.current is not None and self.turns.current.id == task_id
 
     def release(self, task_id: str) -> Task:
@@ -293,23 +385,26 @@ class Session:
             await self.life.provider.answer(request_id, answer)
 
         attention = await self.desk.answer(attention_id, text, incarnation=self.incarnation, reply=reply)
-        self._touch()
+        self.touch()
         return attention
 
     def report(self, report: Report) -> None:
         """Keep the agent's own words about its work, durably."""
         task = self.turns.current
         self.store.save_report(report, incarnation=self.incarnation, task_id=task.id if task else None)
-        self._touch()
+        self.touch()
 
     def note(self, text: str) -> None:
         """Tell the user something that happened beside the tasks."""
         self.notes.append(text)
-        self.store.log("note", text, incarnation=self.incarnation)
-        self.store.add_event("note", {"text": text}, incarnation=self.incarnation)
-        self.pulse.beat()
+        self.record(partial(self._record_note, text, self.incarnation))
 
-    def _touch(self) -> None:
+    def _record_note(self, text: str, incarnation: int) -> None:
+        self.store.log("note", text, incarnation=incarnation)
+        self.store.add_event("note", {"text": text}, incarnation=incarnation)
+
+    def touch(self) -> None:
+        """The agent was heard of."""
         self.last_event_at = self.clock()
         self.stuck_since = None
         self.pulse.beat()
@@ -323,105 +418,10 @@ class Session:
         if isinstance(update, ports.Exited) and self.life is not None:
             self.life.gone(update)
         else:
-            self._unsaved.append(update)
-        self._drain()
+            self.touch()
+            self.record(partial(hearing.take, self, update))
 
-    def retry(self) -> None:
-        """Record what a full disk refused, and text that waits for more of it."""
-        if self._unsaved:
-            self._drain()
-        if self.conversation.pending:
-            try:
-                self.conversation.flush()
-                self.pulse.beat()
-            except StorageRefused as error:
-                log.error("%s", error.message)
-
-    def _drain(self) -> None:
-        """Record what waits. With a full disk it goes on waiting: nothing that was said is lost."""
-        while self._unsaved:
-            update = self._unsaved[0]
-            restores = (self.conversation.keep(), self.turns.keep(), self.desk.keep())
-            try:
-                with self.store.transaction():
-                    self._apply(update)
-            except StorageRefused as error:
-                for restore in restores:
-                    restore()
-                if not self.notes or self.notes[-1] != error.message:
-                    self.notes.append(error.message)
-                    log.error("%s", error.message)
-                return
-            except QuarterdeckError:
-                log.exception("an update could not be recorded: %s", type(update).__name__)
-            self._unsaved.popleft()
-        self.pump()
-
-    def _apply(self, update: ports.Update) -> None:
-        self.last_event_at = self.clock()
-        self.stuck_since = None
-        task = self.turns.current
-        task_id = task.id if task else None
-        self.retrying = isinstance(update, ports.State) and update.activity == "retrying"
-        match update:
-            case ports.Accepted(turn_id):
-                self.turns.receipt(turn_id, "accepted", self.incarnation)
-            case ports.Started(turn_id):
-                self.turns.receipt(turn_id, "started", self.incarnation)
-            case ports.Permission() | ports.Question():
-                self.conversation.flush()
-                self.desk.asked(update, incarnation=self.incarnation, task_id=task_id)
-            case ports.Withdrawn(request_id):
-                self.desk.withdrawn(request_id, incarnation=self.incarnation)
-            case ports.TurnEnded():
-                self._turn_ended(update)
-            case _:
-                self.conversation.record(update, task_id)
-                if isinstance(update, ports.Usage):
-                    self._used(update, task_id)
-                elif isinstance(update, ports.ToolCall) and update.status in ("completed", "failed"):
-                    self.workspace_changed()
-        self.pulse.beat()
-
-    def _turn_ended(self, update: ports.TurnEnded) -> None:
-        self.conversation.turn_over()
-        task = self.turns.current
-        if task is None or task.id != update.turn_id:
-            return
-        self.desk.close_all("the turn ended", incarnation=self.incarnation)
-        if update.outcome == "succeeded":
-            # A turn that ended was started, and began with the prompt being taken.
-            self.turns.receipt(update.turn_id, "started", self.incarnation)
-        self.turns.end(update.outcome, self.incarnation, detail=update.detail, exit_code=update.exit_code)
-        self._deaths.clear()
-        self.workspace_changed()
-        if update.outcome == "canceled" and self._work is not None:
-            self._work.start_soon(self._sweep, task.sent_at or 0, self.clock(), name="sweep")
-
-    async def _sweep(self, since: float, until: float) -> None:
-        """End commands of a cancelled turn that the program left running (facts: codex-acp does)."""
-        await anyio.sleep(1)
-        pid = self.life.opened.pid if self.life and self.life.opened else None
-        killed = await run_sync(proctree.kill_started_between, self.spec.id, since, until, pid)
-        if killed:
-            self.note(f"{killed} process(es) of the cancelled task were still running and were ended")
-
-    def _used(self, update: ports.Usage, task_id: str | None) -> None:
-        self.store.add_usage(
-            task_id, input_tokens=update.input_tokens, output_tokens=update.output_tokens, cost_usd=update.cost_usd
-        )
-        used, size = self.context
-        self.context = (
-            update.context_used if update.context_used is not None else used,
-            update.context_size if update.context_size is not None else size,
-        )
-        self._check_budget()
-        if self.budget_reason and self.life is not None and not self.life.over:
-            if self.turns.current is not None:
-                self.turns.request_cancel(self.incarnation)
-            self.note(self.budget_reason)
-            self.life.end(grace_seconds=1)
-
-    def _check_budget(self) -> None:
+    def check_budget(self) -> None:
+        """Look whether the agent has used up what it may."""
         budget = self.spec.budget
         self.budget_reason = over_budget(self.store.usage(), usd=budget.usd, tokens=budget.tokens)

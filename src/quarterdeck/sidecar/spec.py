@@ -14,6 +14,7 @@ LAUNCH_FILE = "launch.json"
 ADDRESS_FILE = "sidecar.json"
 LOCK_FILE = "sidecar.lock"
 LOG_FILE = "sidecar.log"
+STDERR_FILE = "agent.stderr.log"
 DATABASE_FILE = "agent.db"
 SOCKET_FILE = "sidecar.sock"
 

@@ -13,19 +13,16 @@ from typing import Any
 import msgspec
 
 from quarterdeck.errors import Conflict, NotFound
-from quarterdeck.sidecar.database import Database
-from quarterdeck.sidecar.model import FINAL, Attention, Event, LogEntry, Report, Task, TaskState, UsageTotals
+from quarterdeck.sidecar.journal import Journal, dumps
+from quarterdeck.sidecar.model import FINAL, Attention, Report, Task, TaskState, UsageTotals
 
-KEPT_EVENTS = 50_000
-KEPT_LOG = 50_000
-MAX_LOG_TEXT = 64 * 1024
 _TASK_COLUMNS = (
     "id, description, origin, state, held, queued_at, sent_at, accepted_at, started_at, ended_at,"
     " cancel_requested_at, incarnation, detail, exit_code, input_tokens, output_tokens, cost_usd"
 )
 
 
-class Store(Database):
+class Store(Journal):
     """See the module's text; every change raises `StorageRefused` when the disk is full or read-only."""
 
     # -- incarnations ---------------------------------------------------------------------------------
@@ -214,95 +211,6 @@ class Store(Database):
         """What the agent used in all its lives."""
         return UsageTotals(**(self.fact("usage") or {}))
 
-    # -- events and the log ---------------------------------------------------------------------------
-
-    def add_event(self, kind: str, data: dict[str, Any], *, incarnation: int, task_id: str | None = None) -> int:
-        """Record an event; its sequence number."""
-        with self.transaction():
-            row = self.db.execute(
-                "INSERT INTO events (at, incarnation, task_id, kind, data) VALUES (?, ?, ?, ?, ?)",
-                (self.clock(), incarnation, task_id, kind, _dumps(data)),
-            )
-            assert row.lastrowid is not None
-            if row.lastrowid % 1000 == 0:
-                self.db.execute("DELETE FROM events WHERE seq <= ?", (row.lastrowid - KEPT_EVENTS,))
-        return row.lastrowid
-
-    def events_after(self, seq: int, limit: int = 500) -> list[Event]:
-        """Events that came after `seq`, oldest first."""
-        rows = self.db.execute(
-            "SELECT seq, at, incarnation, task_id, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-            (seq, limit),
-        )
-        return [
-            Event(seq=r[0], at=r[1], incarnation=r[2], task_id=r[3], kind=r[4], data=msgspec.json.decode(r[5]))
-            for r in rows
-        ]
-
-    def last_seq(self) -> int:
-        """The newest event's number, 0 when there is none."""
-        (seq,) = self.db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
-        return int(seq)
-
-    def last_event_at(self) -> float | None:
-        """When the newest event was, None when there is none."""
-        row = self.db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        return float(row[0]) if row else None
-
-    def log(
-        self,
-        kind: str,
-        text: str,
-        *,
-        incarnation: int,
-        task_id: str | None = None,
-        ref: str | None = None,
-        data: dict[str, Any] | None = None,
-        append: bool = False,
-    ) -> None:
-        """Add an entry, or change the one with the same `ref` in this incarnation (`append` adds to its text)."""
-        now = self.clock()
-        with self.transaction():
-            found = (
-                ref
-                and self.db.execute(
-                    "SELECT id, text, data FROM log WHERE incarnation=? AND ref=? ORDER BY id DESC LIMIT 1",
-                    (incarnation, ref),
-                ).fetchone()
-            )
-            if found:
-                whole = _cut(found[1] + text) if append else _cut(text or found[1])
-                merged = {**msgspec.json.decode(found[2]), **(data or {})}
-                self.db.execute(
-                    "UPDATE log SET text=?, data=?, updated_at=? WHERE id=?", (whole, _dumps(merged), now, found[0])
-                )
-                return
-            row = self.db.execute(
-                "INSERT INTO log (at, updated_at, incarnation, task_id, kind, ref, text, data)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (now, now, incarnation, task_id, kind, ref, _cut(text), _dumps(data or {})),
-            )
-            assert row.lastrowid is not None
-            if row.lastrowid % 1000 == 0:
-                self.db.execute("DELETE FROM log WHERE id <= ?", (row.lastrowid - KEPT_LOG,))
-
-    def log_entries(self, *, before: int | None, offset: int, limit: int) -> tuple[list[LogEntry], int]:
-        """Entries, newest first (those with an id below `before`), and how many there are in all."""
-        (total,) = self.db.execute("SELECT count(*) FROM log").fetchone()
-        rows = self.db.execute(
-            "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log"
-            " WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit OFFSET :offset",
-            {"before": before, "limit": limit, "offset": offset},
-        )
-        entries = [
-            LogEntry(
-                id=r[0], at=r[1], updated_at=r[2], incarnation=r[3], task_id=r[4], kind=r[5], text=r[6],
-                data=msgspec.json.decode(r[7]),
-            )
-            for r in rows
-        ]  # fmt: skip
-        return entries, int(total)
-
     # -- attention, reports, facts --------------------------------------------------------------------
 
     def open_attention(self, attention: Attention, *, incarnation: int) -> None:
@@ -315,7 +223,7 @@ class Store(Database):
                     incarnation,
                     attention.task_id,
                     attention.kind,
-                    _dumps(asdict(attention)),
+                    dumps(asdict(attention)),
                     attention.asked_at,
                 ),
             )
@@ -324,28 +232,34 @@ class Store(Database):
             self.log(attention.kind, attention.title, incarnation=incarnation, task_id=attention.task_id,
                      ref=f"attention:{attention.id}", data={"detail": attention.detail})  # fmt: skip
 
-    def close_attention(self, attention_id: str, answer: str, *, incarnation: int) -> None:
-        """It was answered, or is no longer asked (`answer` says which)."""
+    def close_attention(
+        self, attention_id: str, *, answer: str | None = None, because: str | None = None, incarnation: int
+    ) -> None:
+        """It was answered, or is no longer asked `because` of something: nobody's answer."""
         with self.transaction():
             self.db.execute(
-                "UPDATE attention SET closed_at=?, answer=? WHERE id=? AND closed_at IS NULL",
-                (self.clock(), answer, attention_id),
+                "UPDATE attention SET closed_at=?, answer=?, closed_because=? WHERE id=? AND closed_at IS NULL",
+                (self.clock(), answer, because, attention_id),
             )
-            self.add_event("attention_closed", {"id": attention_id, "answer": answer}, incarnation=incarnation)
-            self.log("", "", incarnation=incarnation, ref=f"attention:{attention_id}", data={"answer": answer})
+            how = {"answer": answer} if because is None else {"closed_because": because}
+            self.add_event("attention_closed", {"id": attention_id, **how}, incarnation=incarnation)
+            self.log("", "", incarnation=incarnation, ref=f"attention:{attention_id}", data=how)
 
-    def attention_answer(self, attention_id: str) -> str | None:
-        """How it was closed; None while it is open. Raises `NotFound` when it was never asked."""
-        row = self.db.execute("SELECT answer FROM attention WHERE id=?", (attention_id,)).fetchone()
+    def attention_end(self, attention_id: str) -> tuple[str | None, str | None]:
+        """Its answer, and why it was closed without one; both None while it is open.
+
+        Raises `NotFound` when it was never asked.
+        """
+        row = self.db.execute("SELECT answer, closed_because FROM attention WHERE id=?", (attention_id,)).fetchone()
         if row is None:
             raise NotFound(f"nothing is asked under {attention_id!r}")
-        return row[0] if row[0] is None else str(row[0])
+        return row[0], row[1]
 
     def forget_attention(self) -> None:
         """Close what an earlier process of the sidecar left open: its askers are gone."""
         with self.transaction():
             self.db.execute(
-                "UPDATE attention SET closed_at=?, answer='the agent was restarted' WHERE closed_at IS NULL",
+                "UPDATE attention SET closed_at=?, closed_because='the agent was restarted' WHERE closed_at IS NULL",
                 (self.clock(),),
             )
 
@@ -365,7 +279,7 @@ class Store(Database):
     def put_fact(self, key: str, value: Any) -> None:
         """Keep one small fact under a name."""
         with self.transaction():
-            self.db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, _dumps(value)))
+            self.db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, dumps(value)))
 
     def fact(self, key: str) -> Any:
         """A fact kept under a name, None where there is none."""
@@ -382,13 +296,3 @@ def _task(row: tuple[Any, ...]) -> Task:
         incarnation=incarnation, detail=detail, exit_code=exit_code,
         usage=UsageTotals(input_tokens=tokens_in, output_tokens=tokens_out, cost_usd=cost),
     )  # fmt: skip
-
-
-def _dumps(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _cut(text: str) -> str:
-    if len(text) <= MAX_LOG_TEXT:
-        return text
-    return text[: MAX_LOG_TEXT - 40] + f"\n[cut: {len(text)} characters in all]"

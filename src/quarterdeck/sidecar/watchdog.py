@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from quarterdeck import proctree
+from quarterdeck.errors import StorageRefused
+from quarterdeck.sidecar import logs
 from quarterdeck.sidecar.conversation import FLUSH_SECONDS
 from quarterdeck.sidecar.model import StuckLimits, stuck_since
+from quarterdeck.sidecar.spec import LOG_FILE, STDERR_FILE
 
 if TYPE_CHECKING:
     from quarterdeck.sidecar.session import Session
@@ -23,11 +26,14 @@ async def keep_watch(session: Session) -> None:
     zombies: set[int] = set()
     while True:
         await anyio.sleep(FLUSH_SECONDS)
+        session.flush()
         session.retry()
         now = session.clock()
         if now >= next_watch:
             next_watch = now + _WATCH_SECONDS
             look_for_silence(session)
+            for name in (LOG_FILE, STDERR_FILE):
+                logs.cap(session.folder / name, logs.MAX_BYTES, logs.KEPT_BYTES)
         if now >= next_reap:
             next_reap = now + _REAP_SECONDS
             zombies = proctree.reap_adopted(zombies)
@@ -49,7 +55,12 @@ def look_for_silence(session: Session) -> None:
     )
     if session.stuck_since is None:
         return
+    if limits.cancel and task.cancel_requested_at is None:
+        try:
+            session.cancel(task.id)
+        except StorageRefused:
+            # Nothing was changed: with room on the disk it is found to be stuck again.
+            session.stuck_since = None
+            return
     silence = now - session.last_event_at
     session.note(f"stuck: the agent has said nothing for {silence:.0f} s in the middle of task {task.id}")
-    if limits.cancel and task.cancel_requested_at is None:
-        session.cancel(task.id)

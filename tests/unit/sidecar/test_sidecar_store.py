@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
 from quarterdeck.sidecar import offline, ports
+from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.model import Report
 from quarterdeck.sidecar.providers import make_provider
@@ -123,6 +125,51 @@ def test_a_cancel_that_was_asked_for_before_a_death_is_a_cancel(store: Store) ->
     assert store.task(task.id).state == "canceled"
 
 
+# -- questions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_question_that_was_closed_was_not_answered(store: Store) -> None:
+    desk = Desk(store, lambda: None, time.time)
+
+    async def reply(request_id: str, answer: ports.Answer) -> None:
+        raise AssertionError("it was not asked by a protocol")
+
+    closed, answered, left = (desk.ask_human(q, [], incarnation=1, task_id=None) for q in ("one?", "two?", "three?"))
+    await desk.answer(answered, "blue", incarnation=1, reply=reply)
+    assert await desk.human_answer(answered, 0) == ("blue", None)
+    assert await desk.human_answer(closed, 0) == (None, None)
+    desk.close_all("the turn ended", incarnation=1)
+    assert await desk.human_answer(closed, 0) == (None, "the turn ended")
+    with pytest.raises(Conflict, match="closed before: the turn ended"):
+        await desk.answer(closed, "red", incarnation=1, reply=reply)
+    with pytest.raises(Conflict, match="closed before: blue"):
+        await desk.answer(answered, "red", incarnation=1, reply=reply)
+    told = {e.data["id"]: e.data for e in store.events_after(0) if e.kind == "attention_closed"}
+    assert told[answered] == {"id": answered, "answer": "blue"}
+    assert told[left] == {"id": left, "closed_because": "the turn ended"}
+    lost = desk.ask_human("four?", [], incarnation=1, task_id=None)
+    store.forget_attention()  # the sidecar was killed
+    assert await Desk(store, lambda: None, time.time).human_answer(lost, 0) == (None, "the agent was restarted")
+
+
+def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    made = Store(tmp_path / "old.db")
+    add(made)
+    made.db.execute("ALTER TABLE attention DROP COLUMN closed_because")
+    made.db.execute("PRAGMA user_version=1")
+    made.close()
+    again = Store(tmp_path / "old.db")
+    assert again.task("t1").description == "do it"
+    again.forget_attention()
+    again.close()
+
+
+def test_a_file_that_no_disk_takes_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(StorageRefused, match="cannot be opened"):
+        Store(tmp_path)
+
+
 # -- what is read while nobody runs -----------------------------------------------------------------------
 
 
@@ -177,13 +224,13 @@ def test_a_full_disk_loses_nothing_that_was_said(tmp_path: Path, store: Store) -
     said += [ports.Usage(input_tokens=5, cost_usd=0.5), ports.TurnEnded(task.id, "succeeded")]
     for update in said:
         session._take(session.incarnation, update)
-    assert session._unsaved, "the disk was not full: the test tests nothing"
+    assert len(session.backlog), "the disk was not full: the test tests nothing"
     assert store.task(task.id).ended_at is None
     assert "cannot be written" in session.notes[-1]
     room(store)
-    session._drain()
-    session.conversation.flush()
-    assert not session._unsaved
+    session.retry()
+    session.flush()
+    assert not len(session.backlog)
     ended = store.task(task.id)
     assert (ended.state, ended.usage.input_tokens, ended.usage.cost_usd) == ("succeeded", 5, 0.5)
     entries, _ = store.log_entries(before=None, offset=0, limit=100)
@@ -220,6 +267,22 @@ def test_a_huge_message_is_cut_and_says_so(store: Store) -> None:
     (entry,), _ = store.log_entries(before=None, offset=0, limit=9)
     assert len(entry.text) <= 64 * 1024
     assert "10000000 characters in all" in entry.text
+
+
+def test_a_message_that_grows_beyond_the_limit_tells_its_true_length(store: Store) -> None:
+    talk = Conversation(store, 1)
+    for _ in range(50):
+        talk.record(ports.Text("m1", "x" * 4999 + "\n"), "t1")
+        talk.flush()
+    (entry,), _ = store.log_entries(before=None, offset=0, limit=9)
+    assert len(entry.text) <= 64 * 1024
+    assert entry.text.endswith("[cut: 250000 characters in all]")
+    assert entry.text.count("[cut:") == 1
+    store.log("text", "", incarnation=1, ref="text:m1")  # a change of something else
+    talk.record(ports.Text("m1", "!"), "t1")
+    talk.flush()
+    (entry,), _ = store.log_entries(before=None, offset=0, limit=9)
+    assert "250001 characters" in entry.text
 
 
 def test_a_tool_call_is_one_entry(store: Store) -> None:

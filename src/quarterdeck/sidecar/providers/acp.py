@@ -178,16 +178,25 @@ class AcpProvider:
         except BaseException:
             self._turn = None
             raise
+        if len(blocks) > 1:
+            self._were_instructed()
 
     def _instructions(self) -> list[str]:
         """The role's prompt and the spec, once per session: also when it was resumed before its first prompt."""
-        file = self._launch.folder / _INSTRUCTED_FILE
         if not self._launch.instructions:
             return []
-        if file.exists() and file.read_text() == self._session_id:
-            return []
-        file.write_text(self._session_id)
-        return [self._launch.instructions]
+        try:
+            known = (self._launch.folder / _INSTRUCTED_FILE).read_text() == self._session_id
+        except OSError:
+            known = False
+        return [] if known else [self._launch.instructions]
+
+    def _were_instructed(self) -> None:
+        """After they went out: with a prompt that did not reach the agent, they did not either."""
+        try:
+            (self._launch.folder / _INSTRUCTED_FILE).write_text(self._session_id)
+        except OSError as error:
+            self._say(Noise(f"the instructions will be given once more: {error}"))
 
     async def cancel(self) -> None:
         """See `Provider.cancel`. Open requests are answered `cancelled`, as the protocol asks for."""
@@ -252,7 +261,8 @@ class AcpProvider:
             self._say(Noise(f"unknown notification {str(method)[:SHOWN_NOISE]}"))
         else:
             self._receipt()
-            self._requests.handle(str(method), number, params)
+            cancelled = self._turn is not None and self._turn.cancelled
+            self._requests.handle(str(method), number, params, cancelled=cancelled)
 
     def _on_update(self, update: Message) -> None:
         kind = str(update.get("sessionUpdate"))

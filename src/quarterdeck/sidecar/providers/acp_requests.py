@@ -53,9 +53,12 @@ class Requests:
         self._asked = 0
         self._open: dict[str, _Open] = {}
 
-    def handle(self, method: str, number: Any, params: Message) -> None:
-        """Take a request of the agent."""
-        if method == "session/request_permission":
+    def handle(self, method: str, number: Any, params: Message, *, cancelled: bool = False) -> None:
+        """Take a request of the agent. In a turn that was cancelled nobody is asked any more."""
+        if cancelled and method in ("session/request_permission", "elicitation/create"):
+            result = _cancelled(is_form=method == "elicitation/create")
+            self._tasks.start_soon(self._send, {"id": number, "result": result})
+        elif method == "session/request_permission":
             self._on_permission(number, params)
         elif method == "elicitation/create":
             self._on_elicitation(number, params)
@@ -82,8 +85,7 @@ class Requests:
         waiting = list(self._open.values())
         self.withdraw()
         for request in waiting:
-            result = {"action": "cancel"} if request.is_form else {"outcome": {"outcome": "cancelled"}}
-            await self._send({"id": request.number, "result": result})
+            await self._send({"id": request.number, "result": _cancelled(is_form=request.is_form)})
 
     def withdraw(self) -> None:
         """Nobody waits for an answer any more."""
@@ -177,7 +179,7 @@ def _permission_result(request: _Open, answer: Answer) -> Message:
     if answer.declined:
         # Without a way to say no, only the protocol's "cancelled" is left.
         rejected = _of_kind(request.options, "reject_once", "reject_always")
-        return {"outcome": {"outcome": "cancelled"}} if rejected is None else _selected(rejected)
+        return _cancelled(is_form=False) if rejected is None else _selected(rejected)
     known = [option.id for option in request.options]
     if chosen not in known:
         raise InvalidInput(f"{chosen or answer.text!r} is no way to answer this", hint=f"one of: {', '.join(known)}")
@@ -196,6 +198,10 @@ def _form_result(request: _Open, answer: Answer) -> Message | None:
         request.fields.pop(0)
         return None
     return {"action": "accept", "content": request.content}
+
+
+def _cancelled(*, is_form: bool) -> Message:
+    return {"action": "cancel"} if is_form else {"outcome": {"outcome": "cancelled"}}
 
 
 def _selected(option: str) -> Message:

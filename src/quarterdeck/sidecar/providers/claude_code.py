@@ -7,11 +7,9 @@ it wraps this very protocol, and hands on the whole of our environment.
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -35,7 +33,7 @@ from quarterdeck.sidecar.ports import (
 from quarterdeck.sidecar.providers.claude_messages import MessageReader, outcome_of
 from quarterdeck.sidecar.providers.claude_requests import ToolRequests
 from quarterdeck.sidecar.providers.jsonline import parse_object
-from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program
+from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program, private_file
 
 Message = dict[str, Any]
 _ARGUMENTS = (
@@ -140,7 +138,7 @@ class ClaudeCodeProvider:
             # A file, since an argument is limited in length and can be seen by every user of the machine.
             arguments += [
                 "--append-system-prompt-file",
-                _private(launch.folder / "instructions.txt", launch.instructions),
+                private_file(launch.folder / "instructions.txt", launch.instructions),
             ]
         if launch.mcp is not None:
             server = {
@@ -150,7 +148,11 @@ class ClaudeCodeProvider:
                 "env": dict(launch.mcp.env),
             }
             config = json.dumps({"mcpServers": {launch.mcp.name: server}})
-            arguments += ["--mcp-config", _private(launch.folder / "claude-mcp.json", config), "--strict-mcp-config"]
+            arguments += [
+                "--mcp-config",
+                private_file(launch.folder / "claude-mcp.json", config),
+                "--strict-mcp-config",
+            ]
         return arguments
 
     # --- what we say -------------------------------------------------------------------------------
@@ -303,14 +305,6 @@ class ClaudeCodeProvider:
             self._say(update)
         self._turn = None
         self._say(TurnEnded(turn.id, outcome, detail))
-
-
-def _private(path: Path, text: str) -> str:
-    """Write a file that only we can read; its path."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    return str(path)
 
 
 class _Ended(Unavailable):

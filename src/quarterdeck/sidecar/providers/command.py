@@ -20,6 +20,7 @@ from typing import Any, cast, get_args
 from anyio.abc import TaskGroup
 
 from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.process import CommandFailed
 from quarterdeck.sidecar.ports import (
     Accepted,
     Answer,
@@ -30,6 +31,7 @@ from quarterdeck.sidecar.ports import (
     Opened,
     Outcome,
     Plan,
+    PromptRefused,
     ResumeRefused,
     Started,
     Text,
@@ -40,7 +42,7 @@ from quarterdeck.sidecar.ports import (
     Usage,
 )
 from quarterdeck.sidecar.providers.jsonline import amount, count, parse_object
-from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program
+from quarterdeck.sidecar.providers.program import SHOWN_NOISE, Program, private_file
 
 PLACEHOLDER = "{prompt}"
 # Linux takes 128 KiB in one argument, the final zero byte included.
@@ -79,27 +81,33 @@ class CommandProvider:
     async def prompt(self, turn_id: str, text: str) -> None:
         """See `Provider.prompt`. A command remembers nothing, so the instructions come before each prompt."""
         whole = f"{self._launch.instructions}\n\n{text}" if self._launch.instructions else text
-        file: Path | None = None
-        command = self._launch.command
-        if PLACEHOLDER in command:
-            if len(whole.encode()) > MAX_ARGUMENT_BYTES or "\0" in whole:
-                raise Unavailable(
-                    f"the prompt of {len(whole.encode())} bytes cannot be one argument of a command",
-                    hint=f"without {PLACEHOLDER} in its command the provider gives it on standard input",
-                )
-            command = tuple(whole if argument == PLACEHOLDER else argument for argument in command)
-            file = Path(os.devnull)
-        else:
-            file = self._launch.folder / "prompt.txt"
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-                output.write(whole)
-        self._program = await Program.start(self._launch, command, stdin=file)
+        try:
+            command, file = self._given(whole)
+            self._program = await Program.start(self._launch, command, stdin=file)
+        except CommandFailed as error:
+            raise PromptRefused(error.message, hint=error.hint) from error
+        except OSError as error:
+            raise PromptRefused(f"the command was not started: {error}") from error
         self._turn, self._cancelled, self._last_words, self._error = turn_id, False, "", ""
         # That it runs, with the prompt in its hands, is all that a command ever tells of a receipt.
         self._say(Accepted(turn_id))
         self._say(Started(turn_id))
         self._tasks.start_soon(self._program.serve, self._on_line, self._say, self._on_exit, name="command reader")
+
+    def _given(self, whole: str) -> tuple[tuple[str, ...], Path]:
+        """The command and its standard input for this prompt. Raises `PromptRefused` and `OSError`."""
+        command = self._launch.command
+        if PLACEHOLDER not in command:
+            return command, Path(private_file(self._launch.folder / "prompt.txt", whole))
+        hint = f"without {PLACEHOLDER} in its command the provider gives it on standard input"
+        if (size := len(whole.encode())) > MAX_ARGUMENT_BYTES:
+            raise PromptRefused(
+                f"the prompt of {size} bytes cannot be one argument of a command, which takes {MAX_ARGUMENT_BYTES}",
+                hint=hint,
+            )
+        if "\0" in whole:
+            raise PromptRefused("a prompt with a zero byte cannot be an argument of a command", hint=hint)
+        return tuple(whole if argument == PLACEHOLDER else argument for argument in command), Path(os.devnull)
 
     async def cancel(self) -> None:
         """See `Provider.cancel`: SIGINT to the command and its children, as Ctrl-C does."""

@@ -13,17 +13,26 @@ from quarterdeck.errors import Unavailable
 from quarterdeck.process import Child
 from quarterdeck.sidecar.ports import Exited, Launch, Noise
 from quarterdeck.sidecar.providers.lines import LongLine, lines
+from quarterdeck.sidecar.spec import STDERR_FILE
 
-STDERR_NAME = "agent.stderr.log"
 SHOWN_NOISE = 500
 _TAIL_BYTES = 2000
 _QUIET_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 3.0
 _EOF_GRACE_SECONDS = 3.0
 _SEND_SECONDS = 30.0
 
 OnLine = Callable[[bytes], None]
 OnExit = Callable[[Exited], None]
 OnNoise = Callable[[Noise], None]
+
+
+def private_file(path: Path, text: str) -> str:
+    """Write a file that only we can read; its path. Raises `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return str(path)
 
 
 class Program:
@@ -51,9 +60,9 @@ class Program:
     ) -> Self:
         """Start it in the workspace, its standard error going to a file in the agent's folder.
 
-        Raises `Unavailable` when the program is missing.
+        Raises as `Child.start`.
         """
-        errors = launch.folder / STDERR_NAME
+        errors = launch.folder / STDERR_FILE
         errors_from = errors.stat().st_size if errors.exists() else 0
         child = await Child.start(
             command,
@@ -85,14 +94,16 @@ class Program:
     async def _drain(self) -> None:
         """Wait for what it said last, which is still in the pipe.
 
-        Not for the end of the pipe: a child of its own may hold that open for long. So until it is quiet.
+        Not for the end of the pipe: a child of its own may hold that open for long. So until it is quiet, and
+        not for ever: what a child goes on printing is not the program's word.
         """
         read = -1
-        while read != self._lines:
-            read = self._lines
-            with anyio.move_on_after(_QUIET_SECONDS):
-                await self._eof.wait()
-                return
+        with anyio.move_on_after(_LAST_WORDS_SECONDS):
+            while read != self._lines:
+                read = self._lines
+                with anyio.move_on_after(_QUIET_SECONDS):
+                    await self._eof.wait()
+                    return
 
     async def _read(self, on_line: OnLine, on_noise: OnNoise) -> None:
         async for line in lines(self._child.stdout):
@@ -137,7 +148,9 @@ class Program:
         try:
             with self._errors.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                file.seek(max(self._errors_from, size - _TAIL_BYTES))
+                # It may have been cut since then (`logs.cap`).
+                begin = self._errors_from if self._errors_from <= size else 0
+                file.seek(max(begin, size - _TAIL_BYTES))
                 return file.read().decode(errors="replace").strip()
         except OSError:
             return ""

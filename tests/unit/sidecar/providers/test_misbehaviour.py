@@ -295,3 +295,69 @@ async def test_claudes_questions_of_one_request_are_asked_one_by_one(acp: Case, 
         requests.can_use_tool("c2", {"tool_name": "AskUserQuestion", "input": given})
         requests.cancelled("c2")
         assert said[-1] == ports.Withdrawn("ask-3")
+
+
+async def test_a_chatty_child_does_not_keep_a_command_from_ending(command: Case, tmp_path: Path) -> None:
+    chatty = ("sh", "-c", "(while :; do echo still here; sleep 0.02; done) & echo done")
+    async with driving(command, tmp_path, command=chatty, output="plain") as driver:
+        await driver.start()
+        began = time.monotonic()
+        ended = await driver.run("go")
+        assert (ended.outcome, ended.exit_code) == ("succeeded", 0)
+        assert time.monotonic() - began < 8
+        assert driver.runs("still here"), "what it left lives as long as the agent"
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        ({"method": "session/request_permission", "params": {"toolCall": {"title": "rm"}, "options": []}},
+         {"outcome": {"outcome": "cancelled"}}),
+        ({"method": "elicitation/create", "params": {"message": "Which?"}}, {"action": "cancel"}),
+    ],
+)  # fmt: skip
+async def test_what_is_asked_after_a_cancel_is_answered_cancelled(
+    acp: Case, tmp_path: Path, request_: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    """The agent sends its request before it reads of the cancel: nobody is to be asked for it any more."""
+    script = tmp_path / "asks_late.py"
+    script.write_text(LATE.replace("REQUEST", repr({"jsonrpc": "2.0", "id": 77, **request_})))
+    async with driving(acp, tmp_path, command=(sys.executable, str(script)), permissions="ask") as driver:
+        await driver.start()
+        await driver.provider.prompt("turn-1", "work")
+        await driver.of(ports.Started)
+        await driver.provider.cancel()
+        ended = await driver.ended()
+        assert ended.outcome == "canceled"
+        assert driver.every(ports.Permission) == driver.every(ports.Question) == []
+        assert driver.said == repr(answer)
+
+
+LATE = """
+import json, sys
+
+def send(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+def say(text):
+    update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}
+    send(method="session/update", params={"sessionId": "s", "update": update})
+
+prompt = None
+for line in sys.stdin:
+    message = json.loads(line)
+    method, number = message.get("method"), message.get("id")
+    if method == "initialize":
+        send(id=number, result={"protocolVersion": 1, "agentCapabilities": {}})
+    elif method == "session/new":
+        send(id=number, result={"sessionId": "s"})
+    elif method == "session/prompt":
+        prompt = number
+        say("")
+        send(method="session/update", params={"sessionId": "s", "update": {"sessionUpdate": "plan", "entries": []}})
+    elif method == "session/cancel":
+        print(json.dumps(REQUEST), flush=True)
+    elif number == 77:
+        say(repr(message["result"]))
+        send(id=prompt, result={"stopReason": "cancelled"})
+"""

@@ -1,0 +1,53 @@
+"""Starting programs: whatever the system refuses is told as an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from quarterdeck import process
+from quarterdeck.process import Child, CommandFailed
+
+pytestmark = pytest.mark.anyio
+
+
+async def run(program: str, folder: Path) -> object:
+    return await process.run([program], cwd=folder)
+
+
+async def run_quick(program: str, folder: Path) -> object:
+    return await process.run_quick([program], cwd=folder, env={}, timeout_seconds=5)
+
+
+async def piped(program: str, folder: Path) -> object:
+    async with process.piped([program]) as started:
+        return started
+
+
+async def child(program: str, folder: Path) -> object:
+    return await Child.start([program], cwd=folder, env={}, stderr=folder / "stderr")
+
+
+@pytest.mark.parametrize("start", [run, run_quick, piped, child])
+async def test_what_cannot_be_started_says_why(start: Callable[[str, Path], Awaitable[object]], tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    with pytest.raises(CommandFailed, match="No such file") as missing:
+        await start(str(script), tmp_path)
+    assert "install" in missing.value.hint
+    script.write_text("\0 neither a program nor a script")
+    with pytest.raises(CommandFailed, match="Permission denied"):
+        await start(str(script), tmp_path)
+    script.chmod(0o755)
+    with pytest.raises(CommandFailed, match="Exec format error") as unfit:
+        await start(str(script), tmp_path)
+    assert "#!" in unfit.value.hint
+
+
+async def test_too_long_a_command_line_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="Argument list too long"):
+        await process.run(["true", "x" * 200_000])
+    assert (await process.run(["true"])).returncode == 0
+    await anyio.sleep(0)
