@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -83,7 +84,7 @@ def _is_zombie(pid: int) -> bool:
 def started_at(pid: int) -> float | None:
     """When a process started (seconds since the epoch); None when there is none or it is a zombie.
 
-    With the pid this names one process for ever, which a pid alone does not.
+    For people to read. A clock that is set moves it: to know a process again, take its `identity`.
     """
     try:
         process = psutil.Process(pid)
@@ -94,10 +95,39 @@ def started_at(pid: int) -> float | None:
         return None
 
 
-def is_alive(pid: int, start: float) -> bool:
-    """Whether the very process that was started at `start` (as `started_at` told) still runs."""
-    now = started_at(pid)
-    return now is not None and abs(now - start) < 0.05
+def started_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since the machine did; None when there is none or it is a zombie.
+
+    No setting of the clock moves it. Where there is no /proc, hundredths of a second since the epoch.
+    """
+    if sys.platform != "linux":
+        told = started_at(pid)
+        return None if told is None else int(told * 100)
+    try:
+        # The name, in parentheses, may hold anything; state is the first field after it, the start the twentieth.
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if after_name[0] in ("Z", "X") else int(after_name[19])
+
+
+def identity(pid: int) -> str | None:
+    """What names, with the pid, one process for ever: the boot it belongs to and its start; None when it is gone."""
+    ticks = started_ticks(pid)
+    return None if ticks is None else f"{_boot()}.{ticks}"
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int, known: str) -> bool:
+    """Whether the very process that `identity` told of still runs."""
+    return identity(pid) == known
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.files import write_private
 from quarterdeck.fleet.backends.local import LocalBackend
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.model import AgentRecord
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.sidecar.client import SidecarClient
-from quarterdeck.sidecar.spec import LaunchSpec
+from quarterdeck.sidecar.spec import ADDRESS_FILE, LaunchSpec
+from support.clock import stepped
 
 pytestmark = pytest.mark.anyio
 Git = Callable[..., str]
@@ -185,7 +188,7 @@ async def test_stop_ends_everything_and_may_be_repeated(world: World) -> None:
     assert len(proctree.marked(record.id)) >= 2
     await world.backend.stop(record, grace_seconds=5)
     assert proctree.marked(record.id) == []
-    assert not proctree.is_alive(address.pid, address.started_at)
+    assert not proctree.is_alive(address.pid, address.identity)
     assert await world.backend.address(record) is None
     await world.backend.stop(record, grace_seconds=1)
     # The history is still there for the next start.
@@ -201,7 +204,7 @@ async def test_stop_ends_one_that_does_not_answer(world: World) -> None:
     address = await world.backend.start(record, world.launch(record))
     os.kill(address.pid, signal.SIGSTOP)
     await world.backend.stop(record, grace_seconds=0.5)
-    assert not proctree.is_alive(address.pid, address.started_at)
+    assert not proctree.is_alive(address.pid, address.identity)
     assert proctree.marked(record.id) == []
 
 
@@ -263,3 +266,17 @@ async def test_what_an_interrupted_provision_made_is_removed(world: World, git: 
     assert git(world.repo, "branch", "--list", "qd/half") == ""
     assert "half" not in git(world.repo, "worktree", "list")
     await world.backend.remove(world.record("never"))
+
+
+@pytest.mark.parametrize("of_old", [False, True])
+async def test_a_clock_that_is_set_kills_nobody(world: World, monkeypatch: pytest.MonkeyPatch, of_old: bool) -> None:
+    record = await world.provisioned(world.record("ada"))
+    address = await world.backend.start(record, world.launch(record))
+    if of_old:
+        file = world.backend.folder(record) / ADDRESS_FILE
+        write_private(file, {k: v for k, v in msgspec.to_builtins(address).items() if k != "identity"})
+    stepped(monkeypatch, 7)
+    assert await world.backend.gone(record) is None
+    assert (await world.backend.start(record, world.launch(record))).pid == address.pid
+    await world.backend.stop(record, grace_seconds=5)
+    assert not proctree.is_alive(address.pid, address.identity), "and it is found when it is to end"

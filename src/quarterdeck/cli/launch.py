@@ -122,7 +122,7 @@ def end(info: HubInfo) -> None:
     """End a hub; its agents work on. Raises `Unavailable` when it does not end, and goes on running."""
     from quarterdeck import proctree
 
-    alive = partial(proctree.is_alive, info.pid, info.started_at)
+    alive = partial(proctree.is_alive, info.pid, info.identity)
     if alive():
         os.kill(info.pid, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS

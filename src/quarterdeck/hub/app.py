@@ -190,6 +190,7 @@ async def serve(given: HubSettings, ready: Callable[[str, str], None] = lambda u
                     url=url,
                     folder=str(given.folder),
                     version=__version__,
+                    identity=proctree.identity(os.getpid()) or "",
                 ),
             )
             ready(url, token)

@@ -23,13 +23,14 @@ EVENTS_FILE = "events.jsonl"
 
 
 class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A running hub: which process, where it listens, for which folder."""
+    """A running hub: which process (`proctree.identity`), where it listens, for which folder."""
 
     pid: int
     started_at: float
     url: str
     folder: str
     version: str
+    identity: str
 
 
 def prepare(state: Path) -> Path:
@@ -91,6 +92,6 @@ def running(state: Path) -> HubInfo | None:
         info = read_json(state / "hub" / INFO_FILE, HubInfo)
     except InternalError:
         return None
-    if info is None or not proctree.is_alive(info.pid, info.started_at):
+    if info is None or not proctree.is_alive(info.pid, info.identity):
         return None
     return info

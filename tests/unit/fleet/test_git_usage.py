@@ -153,7 +153,7 @@ async def test_registrations_whose_folder_is_gone(repo: Path, agents: Path, git:
 
 
 async def test_scratch_worktrees_and_rescue_refs(repo: Path, agents: Path, git: Git, tmp_path: Path) -> None:
-    dead = tmp_path / "scratch" / "merge-999999-1-00000000"
+    dead = tmp_path / "scratch" / "merge-999999-ab.1-00000000"
     git(repo, "worktree", "add", "-q", "--detach", str(dead))
     (repo / "new").write_text("x")
     saved = await rescue(repo, repo, "ann", 0.0)

@@ -14,13 +14,15 @@ from quarterdeck.errors import Conflict, InvalidInput, StorageRefused, Unavailab
 from quarterdeck.hub import app, place
 
 
-def info(pid: int, started_at: float) -> place.HubInfo:
-    return place.HubInfo(pid=pid, started_at=started_at, url="http://127.0.0.1:1", folder="/p", version="0")
+def info(pid: int, identity: str | None) -> place.HubInfo:
+    return place.HubInfo(
+        pid=pid, started_at=1.0, url="http://127.0.0.1:1", folder="/p", version="0", identity=identity or ""
+    )
 
 
 def test_one_hub_a_state_folder(tmp_path: Path) -> None:
     with place.lock(tmp_path):
-        place.announce(tmp_path, info(os.getpid(), proctree.started_at(os.getpid()) or 0))
+        place.announce(tmp_path, info(os.getpid(), proctree.identity(os.getpid())))
         with (
             pytest.raises(Conflict, match=f"process {os.getpid()} at http://127.0.0.1:1, for /p"),
             place.lock(tmp_path),
@@ -45,9 +47,9 @@ def test_the_lock_of_a_killed_hub_is_free(tmp_path: Path) -> None:
 def test_a_pid_alone_is_no_hub(tmp_path: Path) -> None:
     place.prepare(tmp_path)
     assert place.running(tmp_path) is None
-    place.announce(tmp_path, info(os.getpid(), 1.0))  # the pid lives, but is another process
+    place.announce(tmp_path, info(os.getpid(), "0.1"))  # the pid lives, but is another process
     assert place.running(tmp_path) is None
-    place.announce(tmp_path, info(os.getpid(), proctree.started_at(os.getpid()) or 0))
+    place.announce(tmp_path, info(os.getpid(), proctree.identity(os.getpid())))
     assert place.running(tmp_path) is not None
     (tmp_path / "hub" / place.INFO_FILE).write_text("{")
     assert place.running(tmp_path) is None

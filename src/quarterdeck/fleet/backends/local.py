@@ -28,6 +28,7 @@ _START_SECONDS = 20.0
 _TWIN_SECONDS = 1.0
 _KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.004
+_SIDECAR = "quarterdeck.sidecar"
 
 
 class LocalBackend:
@@ -76,7 +77,7 @@ class LocalBackend:
         if pid is None:
             command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
             pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
-        born = proctree.started_at(pid)
+        born = proctree.identity(pid)
         try:
             return await self._first_word(record, pid)
         except anyio.get_cancelled_exc_class():
@@ -114,7 +115,7 @@ class LocalBackend:
     def _exit_of(pid: int) -> int | None:
         """The exit code of a process that ended, -1 where only that it ended is known; None while it runs."""
         code = process.reap().get(pid)
-        if code is None and proctree.started_at(pid) is None:
+        if code is None and proctree.identity(pid) is None:
             return -1
         return code
 
@@ -133,15 +134,22 @@ class LocalBackend:
         return read_json(self.folder(record) / files.ADDRESS_FILE, Address)
 
     async def gone(self, record: AgentRecord) -> str | None:
-        """Certain, since pid and start time name one process for ever."""
+        """Certain, since pid and identity name one process for ever."""
         address = await self.address(record)
         if address is None:
             return "its sidecar is not running"
-        if proctree.is_alive(address.pid, address.started_at):
+        if self._runs(record, address):
             return None
         code = process.reap().get(address.pid)
         how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         return f"its sidecar, process {address.pid}, is gone{how} and did not end in good order"
+
+    def _runs(self, record: AgentRecord, address: Address) -> bool:
+        """Whether the very process that wrote the address is there."""
+        if address.identity:
+            return proctree.is_alive(address.pid, address.identity)
+        # Written by an older Quarterdeck: what it tells of the start is moved by a clock that is set.
+        return any(each.pid == address.pid for each in proctree.working_in(self.folder(record), _SIDECAR))
 
     async def stop(self, record: AgentRecord, *, grace_seconds: float) -> None:
         """Ask, then signal, then kill; afterwards the agent's mark is on no process any more."""
@@ -149,14 +157,14 @@ class LocalBackend:
         if address is not None and await self.gone(record) is None:
             with anyio.move_on_after(grace_seconds):
                 await self._ask_to_end(record, address)
-                while proctree.is_alive(address.pid, address.started_at):
+                while self._runs(record, address):
                     process.reap()
                     await anyio.sleep(_POLL_SECONDS)
-            if proctree.is_alive(address.pid, address.started_at):
+            if self._runs(record, address):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(address.pid, signal.SIGKILL)
                 with anyio.move_on_after(_KILL_SECONDS):
-                    while proctree.is_alive(address.pid, address.started_at):
+                    while self._runs(record, address):
                         process.reap()
                         await anyio.sleep(_POLL_SECONDS)
         await run_sync(self._end_unannounced, record)
@@ -179,7 +187,7 @@ class LocalBackend:
         """End a sidecar that has not said where it listens: its hub was killed, or called it off, while it came up."""
         end = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < end:
-            found = proctree.working_in(self.folder(record), "quarterdeck.sidecar")
+            found = proctree.working_in(self.folder(record), _SIDECAR)
             if not found:
                 return
             proctree.signal_all(found, signal.SIGKILL)
