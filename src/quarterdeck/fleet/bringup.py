@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 8.0
 _RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _SETTLED_SECONDS = 120.0
+_WRITE_AGAIN_SECONDS = 2.0
 MakeLaunch = Callable[[AgentRecord], LaunchSpec]
 
 
@@ -71,6 +72,7 @@ class Crew:
     def begin(self, tasks: TaskGroup) -> None:
         """Take up every agent where it was left."""
         self._tasks = tasks
+        tasks.start_soon(self._write_noted, name="write-noted")
         for record in self._records.load():
             if record.deleting_at is not None:
                 self.spawn(self.delete, record.name)
@@ -122,12 +124,18 @@ class Crew:
             return
         reason = f"{error.message} ({error.hint})" if error.hint else error.message
         log.warning("agent %s: %s", name, reason)
-        self._records.change(name, failed_at=time.time(), failure=reason, deleting_at=None)
+        # Not to be refused by the disk, which may be what failed: nobody stands behind this.
+        self._records.note(name, failed_at=time.time(), failure=reason, deleting_at=None, deleted_at=None)
         self._bus.publish(AgentFailed(agent=name, reason=reason))
         try:
             await self.stop(name)
-        except (QuarterdeckError, OSError) as more:
-            log.warning("agent %s could not be ended: %s", name, more)
+        except Exception:
+            log.exception("agent %s could not be ended", name)
+
+    async def _write_noted(self) -> None:
+        while True:
+            await anyio.sleep(_WRITE_AGAIN_SECONDS)
+            self._records.write_noted()
 
     # -- jobs -----------------------------------------------------------------------------------------
 
@@ -257,15 +265,18 @@ class Crew:
             return
         restart = record.restart == "always"
         if record.gone_at is None:
-            self._records.change(name, gone_at=time.time(), gone_reason=reason)
+            self._records.note(name, gone_at=time.time(), gone_reason=reason)
             self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
         self.roster.look(name)
         async with self._locks.setdefault(name, anyio.Lock()):
             now = self._records.get(name)
             if now is None or now.gone_at is None or name in self.links:
                 return  # somebody brought it back, or deleted it, meanwhile
-            await self.backend(now).stop(now, grace_seconds=0)
-            await self._recall(now)
+            try:
+                await self.backend(now).stop(now, grace_seconds=0)
+                await self._recall(now)
+            except Exception:
+                log.exception("what agent %s left behind could not be cleared", name)
         if restart and self._tasks is not None:
             self._tasks.start_soon(self._restart_later, name, name=f"restart-{name}")
 

@@ -9,8 +9,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import anyio
 import msgspec
@@ -72,7 +73,8 @@ async def open_hub(given: HubSettings) -> AsyncIterator[Hub]:
     nursery = Nursery(place.prepare(given.state) / "nursery.log")
     backend = LocalBackend(given.state / "agents", log_level=given.log_level, nursery=nursery)
     async with AsyncExitStack() as stack:
-        events = stack.enter_context((place.prepare(given.state) / place.EVENTS_FILE).open("a", encoding="utf-8"))
+        # Not buffered: what a full disk refuses is lost, and does not stand in the way of what comes after.
+        events = stack.enter_context((place.prepare(given.state) / place.EVENTS_FILE).open("ab", buffering=0))
         bus.subscribe(_write_to(events))
         bus.subscribe(lambda event: log.info("%s %s", type(event).__name__, _brief(event)))
         helpers = await stack.enter_async_context(anyio.create_task_group())
@@ -82,14 +84,12 @@ async def open_hub(given: HubSettings) -> AsyncIterator[Hub]:
         yield Hub(fleet, given.folder, given.state)
 
 
-def _write_to(file: TextIO) -> Callable[[Event], None]:
+def _write_to(file: FileIO) -> Callable[[Event], None]:
     def write(event: Event) -> None:
         if file.tell() > MAX_EVENT_FILE_BYTES:
             file.seek(0)
             file.truncate()
-        line = msgspec.json.encode({"event": type(event).__name__, **asdict(event)}).decode()
-        file.write(line + "\n")
-        file.flush()
+        file.write(msgspec.json.encode({"event": type(event).__name__, **asdict(event)}) + b"\n")
 
     return write
 
