@@ -39,6 +39,7 @@ class Fleet(Looking):
         """The fleet of `state`, with the projects of the configuration that was read in `folder`."""
         fleet = cls(config, folder, Records(state), backend, bus, heard)
         async with anyio.create_task_group() as tasks:
+            fleet.errands.begin(tasks)
             fleet.crew.begin(tasks)
             tasks.start_soon(fleet._limit.run, name="busy-limit")
             if config.pull_requests.feedback:
