@@ -280,3 +280,15 @@ async def test_a_clock_that_is_set_kills_nobody(world: World, monkeypatch: pytes
     assert (await world.backend.start(record, world.launch(record))).pid == address.pid
     await world.backend.stop(record, grace_seconds=5)
     assert not proctree.is_alive(address.pid, address.identity), "and it is found when it is to end"
+
+
+async def test_work_that_cannot_be_saved_is_not_removed(world: World) -> None:
+    record = await world.provisioned(world.record("ada"))
+    assert record.workspace is not None
+    (Path(record.workspace) / "unsaved.txt").write_text("only here")
+    world.repo.rename(world.repo.with_name("moved"))
+    with pytest.raises(Unavailable, match=r"the work in .* cannot be saved"):
+        await world.backend.remove(record)
+    assert (Path(record.workspace) / "unsaved.txt").read_text() == "only here"
+    Path(record.workspace).rename(world.state / "kept elsewhere")
+    assert "is gone" in (await world.backend.remove(record)).notes[0]

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from quarterdeck import proctree
-from support.hub import LiveHub, git, until_written
+from support.hub import CONFIG, LiveHub, git, until_written, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +114,22 @@ async def test_delete_while_busy_loses_no_work(shared: LiveHub) -> None:
     assert history["tasks"][0]["state"] == "canceled"
     await shared.create("rescued")
     await shared.until_status("rescued", "idle")
+
+
+async def test_delete_loses_no_work_when_the_repository_is_gone(repo: Path) -> None:
+    async with whole(repo, CONFIG) as hub:
+        await hub.create("ada", "@write unsaved.txt only-here")
+        await hub.until_done("ada")
+        moved = repo.rename(repo.with_name("moved"))
+        refused = await hub.http.delete("/api/agents/ada")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
+        workspace = Path((await hub.show("ada"))["workspace"])
+        assert str(workspace) in refused.json()["error"]["message"]
+        assert (workspace / "unsaved.txt").exists()
+        moved.rename(repo)
+        done = (await hub.http.delete("/api/agents/ada")).json()
+        assert done["done"]
+        assert "only-here" in git(repo, "show", f"{done['rescue_ref']}:unsaved.txt")
 
 
 async def test_gc_never_takes_unsaved_work(shared: LiveHub) -> None:

@@ -199,7 +199,12 @@ class LocalBackend:
             return Removed()
         repo, path = Path(record.repo), Path(record.workspace or self.folder(record) / "worktree")
         if not repo.is_dir():
-            return Removed(notes=[f"the repository {repo} is gone; nothing could be saved or removed there"])
+            if path.is_dir() and any(path.iterdir()):
+                raise Unavailable(
+                    f"the repository {repo} is gone, so the work in {path} cannot be saved; it is still there",
+                    hint="bring the repository back, or move that folder to where it is to be kept",
+                )
+            return Removed(notes=[f"the repository {repo} is gone; there was nothing to save"])
         branch = record.branch or await worktree.branch_of(repo, path)
         if branch is None:
             return Removed()  # it was never made
