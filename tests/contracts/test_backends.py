@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -279,7 +279,9 @@ async def test_a_clock_that_is_set_kills_nobody(world: World, monkeypatch: pytes
     assert await world.backend.gone(record) is None
     assert (await world.backend.start(record, world.launch(record))).pid == address.pid
     await world.backend.stop(record, grace_seconds=5)
-    assert not proctree.is_alive(address.pid, address.identity), "and it is found when it is to end"
+    with anyio.fail_after(3):  # it is found when it is to end
+        while proctree.is_alive(address.pid, address.identity):
+            await anyio.sleep(0.02)
 
 
 async def test_work_that_cannot_be_saved_is_not_removed(world: World) -> None:
@@ -292,3 +294,30 @@ async def test_work_that_cannot_be_saved_is_not_removed(world: World) -> None:
     assert (Path(record.workspace) / "unsaved.txt").read_text() == "only here"
     Path(record.workspace).rename(world.state / "kept elsewhere")
     assert "is gone" in (await world.backend.remove(record)).notes[0]
+
+
+async def test_a_nursery_that_hangs_holds_nobody_up(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterdeck.fleet.backends.nursery._ANSWER_SECONDS", 0.5)
+    async with local_with_nursery(repo, tmp_path) as world:
+        assert isinstance(world.backend, LocalBackend)
+        assert world.backend._nursery is not None
+        nursery = world.backend._nursery._child
+        assert nursery is not None
+        os.kill(nursery.pid, signal.SIGSTOP)
+        records = [await world.provisioned(world.record(name)) for name in ("ada", "bob")]
+        try:
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as group:
+                    for record in records:
+                        group.start_soon(world.backend.start, record, world.launch(record))
+            assert [await world.backend.gone(record) for record in records] == [None, None]
+            with anyio.fail_after(5):
+                while nursery.returncode is None:
+                    await anyio.sleep(0.02)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(nursery.pid, signal.SIGCONT)
+            for record in records:
+                await world.backend.stop(record, grace_seconds=5)
