@@ -147,6 +147,6 @@ def _stored_token() -> str | None:
     from quarterdeck.hub import place
 
     try:
-        return (config.state_dir() / "hub" / place.TOKEN_FILE).read_text().strip() or None
+        return place.stored_token(config.state_dir())
     except OSError:
         return None

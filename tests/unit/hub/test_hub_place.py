@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from quarterdeck import proctree
-from quarterdeck.errors import Conflict, InvalidInput, StorageRefused, Unavailable
+from quarterdeck import proctree, web
+from quarterdeck.errors import Conflict, InternalError, InvalidInput, StorageRefused, Unavailable
 from quarterdeck.hub import app, place
 
 
@@ -62,6 +64,39 @@ def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
     assert (tmp_path / "hub" / "token").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "hub").stat().st_mode & 0o777 == 0o700
     assert place.token(tmp_path / "other") != token
+
+
+def test_a_token_that_a_crash_left_empty_is_made_anew(tmp_path: Path) -> None:
+    file = place.prepare(tmp_path) / place.TOKEN_FILE
+    for left in ("", "\n"):
+        file.write_text(left)
+        assert place.stored_token(tmp_path) is None
+        token = place.token(tmp_path)
+        assert len(token) >= 40
+        assert place.token(tmp_path) == token == file.read_text()
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_everybody_who_asks_first_gets_the_same_token(tmp_path: Path) -> None:
+    place.prepare(tmp_path)
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> str:
+        together.wait()
+        return place.token(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(8))) == {place.token(tmp_path)}
+
+
+async def _nothing(*_: object) -> None:
+    """An application that does nothing."""
+
+
+@pytest.mark.parametrize("token", ["", " \n"])
+def test_an_empty_token_guards_nothing(token: str) -> None:
+    with pytest.raises(InternalError, match="empty token"):
+        web.Guard(_nothing, token=token)
 
 
 def test_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
