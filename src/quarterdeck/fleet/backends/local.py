@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import process, proctree
 from quarterdeck.config import base_environment, passed
-from quarterdeck.errors import NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import InternalError, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.files import read_json, write_private
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.git import repository, rescue, usage, worktree
@@ -24,6 +25,7 @@ from quarterdeck.sidecar import spec as files
 from quarterdeck.sidecar.client import SidecarClient
 from quarterdeck.sidecar.spec import Address, LaunchSpec
 
+log = logging.getLogger(__name__)
 _START_SECONDS = 20.0
 _TWIN_SECONDS = 1.0
 _KILL_SECONDS = 5.0
@@ -130,7 +132,7 @@ class LocalBackend:
         return lines[-1] if lines else "its log is empty"
 
     async def address(self, record: AgentRecord) -> Address | None:
-        """What the sidecar wrote into the agent's folder."""
+        """What the sidecar wrote into the agent's folder. Raises `InternalError` when it cannot be read."""
         return read_json(self.folder(record) / files.ADDRESS_FILE, Address)
 
     async def gone(self, record: AgentRecord) -> str | None:
@@ -153,7 +155,12 @@ class LocalBackend:
 
     async def stop(self, record: AgentRecord, *, grace_seconds: float) -> None:
         """Ask, then signal, then kill; afterwards the agent's mark is on no process any more."""
-        address = await self.address(record)
+        try:
+            address = await self.address(record)
+        except InternalError as error:
+            # The agent can reach that file. Whatever it did to it, its processes are found by its mark.
+            log.warning("agent %s is ended by force: %s", record.name, error.message)
+            address = None
         if address is not None and await self.gone(record) is None:
             with anyio.move_on_after(grace_seconds):
                 await self._ask_to_end(record, address)
