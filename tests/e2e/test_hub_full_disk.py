@@ -26,7 +26,7 @@ async def hub(repo: Path) -> AsyncIterator[HubProcess]:
     async with AsyncExitStack() as stack:
         state = stack.enter_context(state_folder())
         stack.enter_context(mounted(state, "size=24m"))
-        configure(repo, CONFIG)
+        configure(repo, CONFIG.replace("free_disk_mb = 0", "free_disk_mb = 1"))
         made = HubProcess(repo, state)
         try:
             await made.start()
@@ -56,8 +56,8 @@ async def test_the_hub_survives_a_full_disk_and_tells_the_truth(hub: HubProcess)
         line = await client.until_status("dies", "failed", seconds=10)
         assert "is gone" in line["failure"]
         answer = await client.http.post("/api/agents/dies/restart")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (507, "UNAVAILABLE")
-        assert "No space left" in answer.json()["error"]["message"]
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "UNAVAILABLE")
+        assert "0 MB of disk are free, 1 MB must be" in answer.json()["error"]["message"]
         answer = await client.http.delete("/api/agents/lives")
         assert answer.status_code == 507
         listed = {a["name"]: a["status"] for a in (await client.get("/api/agents"))["agents"]}
@@ -72,3 +72,19 @@ async def test_the_hub_survives_a_full_disk_and_tells_the_truth(hub: HubProcess)
     for name in ("dies", "lives"):
         assert (await client.http.delete(f"/api/agents/{name}")).json()["done"]
     assert await hub.end() == 0
+
+
+async def test_an_automatic_restart_waits_for_room(hub: HubProcess) -> None:
+    client = hub.client
+    assert client is not None
+    await client.create("phoenix", restart="always")
+    await client.until_status("phoenix", "idle")
+    before = await client.show("phoenix")
+    with filled(hub.state):
+        os.kill(before["sidecar_pid"], signal.SIGKILL)
+        line = await client.until("phoenix", lambda a: "0 MB of disk are free" in (a["failure"] or ""))
+        assert line["status"] == "failed"
+        assert f"process {before['sidecar_pid']}, is gone" in line["failure"]
+    await client.until_status("phoenix", "idle")
+    after = await client.show("phoenix")
+    assert (after["incarnation"], after["failure"]) == (before["incarnation"] + 1, None)

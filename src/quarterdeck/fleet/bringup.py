@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.events import AgentDeleted, AgentFailed, Bus, SidecarDied
 from quarterdeck.fleet.link import Link
 from quarterdeck.fleet.model import AgentRecord, LinkView
@@ -45,6 +45,7 @@ class Crew:
         make_launch: MakeLaunch,
         heard: Heard,
         deliver: Callable[[AgentRecord], Awaitable[None]],
+        check_room: Callable[[], None],
     ) -> None:
         self.links: dict[str, Link] = {}
         self.roster = Roster(bus, self.view, records.get)
@@ -54,6 +55,7 @@ class Crew:
         self._make_launch = make_launch
         self._heard = heard
         self._deliver = deliver
+        self._check_room = check_room
         self._locks: dict[str, anyio.Lock] = {}
         self._jobs: dict[str, anyio.CancelScope] = {}
         self._restarts: dict[str, tuple[int, float]] = {}
@@ -145,6 +147,9 @@ class Crew:
         if record is None or record.deleting_at is not None or record.canceled_at is not None:
             return
         backend = self.backend(record)
+        if await backend.gone(record) is not None:
+            # One that runs already takes no more room.
+            self._check_room()
         if record.provisioned_at is None:
             made = await backend.provision(record)
             record = self._records.change(
@@ -278,7 +283,7 @@ class Crew:
             except Exception:
                 log.exception("what agent %s left behind could not be cleared", name)
         if restart and self._tasks is not None:
-            self._tasks.start_soon(self._restart_later, name, name=f"restart-{name}")
+            self._tasks.start_soon(self._restart_later, name, reason, name=f"restart-{name}")
 
     async def _recall(self, record: AgentRecord) -> None:
         """What became of the task that a dead sidecar was at, from its file: it may have ended unheard."""
@@ -311,11 +316,21 @@ class Crew:
             self._last[record.name] = LinkView(facts=found)
             self.roster.look(record.name)
 
-    async def _restart_later(self, name: str) -> None:
-        count, last = self._restarts.get(name, (0, 0.0))
-        count = 0 if time.time() - last > _SETTLED_SECONDS else count
-        self._restarts[name] = (count + 1, time.time())
-        await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
-        record = self._records.get(name)
-        if record is not None and record.gone_at is not None and record.deleting_at is None:
-            await self._guarded(self.restart, name)
+    async def _restart_later(self, name: str, died: str) -> None:
+        """Restart a dead one, after a while that grows; as long as there is no room it stays failed and says so."""
+        while True:
+            count, last = self._restarts.get(name, (0, 0.0))
+            count = 0 if time.time() - last > _SETTLED_SECONDS else count
+            self._restarts[name] = (count + 1, time.time())
+            await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
+            record = self._records.get(name)
+            if record is None or record.gone_at is None or record.deleting_at is not None:
+                return
+            try:
+                self._check_room()
+            except Unavailable as error:
+                self._records.note(name, gone_reason=f"{died}; it is restarted when there is room: {error.message}")
+                self.roster.look(name)
+            else:
+                await self._guarded(self.restart, name)
+                return

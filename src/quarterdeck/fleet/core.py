@@ -38,7 +38,9 @@ class FleetCore:
         self._config = config
         self._folder = folder
         self._backend = backend
-        self.crew = Crew(records, {backend.name: backend}, bus, self._launch, heard, self._deliver_first_task)
+        self.crew = Crew(
+            records, {backend.name: backend}, bus, self._launch, heard, self._deliver_first_task, self._check_room
+        )
         self._limit = BusyLimit(config.limits.busy_agents, self.crew, self.client)
 
     async def client(self, name: str) -> SidecarClient:
