@@ -6,6 +6,7 @@ waits takes a cursor and ends within 25 seconds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -19,7 +20,7 @@ from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
 from quarterdeck import __version__
-from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.errors import InternalError, InvalidInput, QuarterdeckError
 from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.looking import LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
@@ -29,6 +30,7 @@ from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub
 from quarterdeck.sidecar.model import Attention, Status, Task
 
+log = logging.getLogger(__name__)
 R = TypeVar("R")
 _INSTRUCTIONS = (
     "Quarterdeck runs a fleet of coding agents, each in a git worktree on a branch of its own. Create agents with "
@@ -99,6 +101,13 @@ def _translated(tool: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]
             return await tool(*args, **kwargs)
         except QuarterdeckError as error:
             raise told(error) from error
+        except Exception as error:
+            # FastMCP would mask it without any code; what went wrong is for the log.
+            log.exception("the tool %s failed", tool.__name__)
+            hint = "the agents are not touched by it; `qd status` tells how the hub is"
+            raise told(
+                InternalError("something went wrong inside; the hub's log has the details", hint=hint)
+            ) from error
 
     return call
 
