@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from quarterdeck import proctree
+from quarterdeck.fleet.git import repository
 from support.hub import CONFIG, LiveHub, git, until_written, whole
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +91,27 @@ async def test_a_shared_workspace(shared: LiveHub) -> None:
     assert (Path(host["workspace"]) / "h.txt").exists()
     task = await shared.task("host", "@say still here")
     assert (await shared.until_done("host", task["id"]))["state"] == "succeeded"
+
+
+async def test_a_workspace_that_is_being_deleted_is_not_shared(
+    shared: LiveHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("leaving", "leaving-2"):
+        await shared.create(name)
+        await shared.until_status(name, "idle")
+    await shared.fleet.delete("leaving")
+    refused = await shared.post("/api/agents", {"name": "late", "workspace": "leaving"}, expect=409)
+    assert "is being deleted" in refused["error"]["message"]
+    look = repository.resolve_base
+
+    async def slow(*args: Any) -> Any:
+        await shared.fleet.delete("leaving-2")  # its deletion begins while the other one is being checked
+        return await look(*args)
+
+    monkeypatch.setattr(repository, "resolve_base", slow)
+    refused = await shared.post("/api/agents", {"name": "late", "workspace": "leaving-2"}, expect=409)
+    assert "is being deleted" in refused["error"]["message"]
+    await shared.get("/api/agents/late", expect=404)
 
 
 async def test_delete_while_busy_loses_no_work(shared: LiveHub) -> None:
