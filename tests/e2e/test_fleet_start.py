@@ -213,6 +213,19 @@ async def test_a_hub_killed_while_restarting_stopping_and_deleting_goes_on(repo:
         assert proctree.working_in(hub.state / "agents" / "halted", "quarterdeck") == []
 
 
+async def test_a_log_that_has_grown_is_cut_by_the_next_hub(repo: Path) -> None:
+    async with whole_process(repo) as hub:
+        await hub.end()
+        log = hub.state / "hub" / "hub.log"
+        with log.open("wb") as grown:
+            grown.truncate(20_000_001)
+        await hub.start()
+        with anyio.fail_after(10):
+            while log.stat().st_size:
+                await anyio.sleep(0.05)
+        assert log.with_name("hub.log.1").stat().st_size == 20_000_001
+
+
 async def test_a_hub_ends_in_good_order_and_agents_live(repo: Path) -> None:
     configure(repo)
     with state_folder() as state:

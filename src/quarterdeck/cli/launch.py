@@ -109,7 +109,8 @@ def refuse_second(state: Path) -> None:
 def _why_it_ended(log: Path, offset: int) -> QuarterdeckError:
     """The error that a hub in the background left in its log as JSON, else the last lines of it."""
     with log.open("rb") as file:
-        file.seek(offset)
+        # Shorter than before: the hub has cut it (see hub/logfile.py).
+        file.seek(offset if offset <= log.stat().st_size else 0)
         lines = file.read().decode(errors="replace").strip().splitlines()
     for line in reversed(lines):
         if line.startswith('{"error"'):

@@ -26,7 +26,7 @@ from quarterdeck.events import Bus, Event
 from quarterdeck.fleet.backends.local import LocalBackend
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.service import Fleet
-from quarterdeck.hub import place
+from quarterdeck.hub import logfile, place
 from quarterdeck.hub.http import HubApi, document
 from quarterdeck.hub.metadata_http import MetadataProxy
 from quarterdeck.hub.service import Hub
@@ -182,6 +182,7 @@ async def serve(given: HubSettings, ready: Callable[[str, str], None] = lambda u
             )  # fmt: skip
             group = await stack.enter_async_context(anyio.create_task_group())
             group.start_soon(_serve_http, server, listener, name="http")
+            group.start_soon(logfile.keep_small, given.state / "hub" / place.LOG_FILE, name="log")
             place.announce(
                 given.state,
                 place.HubInfo(

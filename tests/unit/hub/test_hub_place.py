@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
 from quarterdeck import proctree, web
 from quarterdeck.errors import Conflict, InternalError, InvalidInput, StorageRefused, Unavailable
-from quarterdeck.hub import app, place
+from quarterdeck.hub import app, logfile, place
 
 
 def info(pid: int, identity: str | None) -> place.HubInfo:
@@ -87,6 +89,27 @@ def test_everybody_who_asks_first_gets_the_same_token(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(ask, range(8))) == {place.token(tmp_path)}
+
+
+@pytest.mark.anyio
+async def test_the_log_stays_small_while_it_is_written(tmp_path: Path) -> None:
+    log = place.prepare(tmp_path) / place.LOG_FILE
+    program = "import itertools, sys, time\nfor n in itertools.count(): print(n, 'x' * 90, file=sys.stderr, flush=True); time.sleep(0.0005)"  # noqa: E501
+    with log.open("ab") as appended, subprocess.Popen([sys.executable, "-c", program], stderr=appended) as writer:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(logfile.keep_small, log, max_bytes=20_000, every_seconds=0.01))
+            older = log.with_name("hub.log.1")
+            with anyio.fail_after(20):
+                while not older.exists() or log.stat().st_size > 10_000:
+                    await anyio.sleep(0.005)
+            size = log.stat().st_size
+            with anyio.fail_after(20):
+                while log.stat().st_size <= size:
+                    await anyio.sleep(0.005)
+            group.cancel_scope.cancel()
+        writer.kill()
+    assert older.stat().st_size > 20_000
+    assert b"\0" not in log.read_bytes(), "the writer goes on at the new end"
 
 
 async def _nothing(*_: object) -> None:
