@@ -321,3 +321,13 @@ async def test_a_nursery_that_hangs_holds_nobody_up(
                 os.kill(nursery.pid, signal.SIGCONT)
             for record in records:
                 await world.backend.stop(record, grace_seconds=5)
+
+
+async def test_a_removal_that_is_done_again_tells_where_the_work_went(world: World) -> None:
+    record = await world.provisioned(world.record("ada", deleting_at=time.time()))
+    assert record.workspace is not None
+    (Path(record.workspace) / "unsaved.txt").write_text("precious")
+    first = await world.backend.remove(record)
+    assert first.rescue_ref is not None
+    again = await world.backend.remove(record)  # the hub was killed before it had written that down
+    assert again.rescue_ref == first.rescue_ref

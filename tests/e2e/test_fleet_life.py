@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import anyio
 import pytest
 
 from quarterdeck import proctree
+from quarterdeck.files import write_private
 from quarterdeck.fleet.git import repository
+from quarterdeck.fleet.records import RECORD_FILE
+from quarterdeck.sidecar.client import SidecarClient
 from support.hub import CONFIG, LiveHub, git, until_written, whole
 
 pytestmark = pytest.mark.anyio
@@ -280,6 +284,54 @@ async def test_unreachable_is_not_dead(shared: LiveHub) -> None:
     line = await shared.until("frozen", lambda line: line["unreachable"] is None, seconds=15)
     assert line["failure"] is None
     assert shared.sidecar_pid("frozen") == pid
+
+
+async def test_a_restart_cancels_what_is_running(shared: LiveHub) -> None:
+    await shared.create("redone", "@hang")
+    await shared.until_status("redone", "busy")
+    await shared.post("/api/agents/redone/restart")
+    assert (await shared.until_done("redone"))["state"] == "canceled"
+    async with shared.mcp() as client:
+        told = next(tool for tool in await client.list_tools() if tool.name == "restart_agent").description
+    assert told is not None
+    assert "a task that is running is canceled" in told
+
+
+async def test_a_cancel_survives_a_link_that_is_dropped_meanwhile(
+    shared: LiveHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shared.create("dropped", "@hang")
+    await shared.until_status("dropped", "busy")
+    ask = SidecarClient.facts
+
+    async def facts(self: SidecarClient, **more: Any) -> Any:
+        found = await ask(self, **more)
+        await shared.fleet.crew.links["dropped"]._drop()
+        return found
+
+    monkeypatch.setattr(SidecarClient, "facts", facts)
+    await shared.post("/api/agents/dropped/cancel", expect=202)
+    monkeypatch.undo()
+    assert (await shared.until_done("dropped"))["state"] == "canceled"
+
+
+async def test_a_history_that_is_too_old_is_told_before_it_goes(shared: LiveHub) -> None:
+    for name in ("ancient", "recent"):
+        await shared.create(name, "@say hello")
+        await shared.until_done(name)
+        assert (await shared.http.delete(f"/api/agents/{name}")).json()["done"]
+    records = shared.fleet.records
+    old = next(r for r in records.deleted() if r.name == "ancient")
+    write_private(records.grave(old) / RECORD_FILE, replace(old, deleted_at=time.time() - 100 * 86400))
+    for dry_run in (True, False):
+        assert records.grave(old).exists()
+        found = await shared.post("/api/gc", {"dry_run": dry_run})
+        (told,) = [item for item in found if item["kind"] == "history"]
+        assert (told["action"], told["what"]) == ("remove", str(records.grave(old)))
+        assert "ancient was deleted 100 days ago" in told["reason"]
+        assert told["bytes"] > 0
+    assert not records.grave(old).exists()
+    assert "recent" in [r.name for r in records.deleted()]
 
 
 async def test_stop_and_restart_keep_everything(shared: LiveHub) -> None:

@@ -15,7 +15,7 @@ import click
 from quarterdeck import __version__, config, proctree
 from quarterdeck.cli import launch
 from quarterdeck.cli.hubclient import HubClient, path_of
-from quarterdeck.cli.options import as_json, emit, emit_line
+from quarterdeck.cli.options import as_json, emit, emit_line, told
 from quarterdeck.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -212,9 +212,10 @@ def status(as_json: bool) -> None:
 
 
 @click.command()
-def token() -> None:
+@as_json
+def token(as_json: bool) -> None:
     """Print the hub's token; it is made when there is none yet."""
     from quarterdeck.hub import place
 
-    given = config.variable("QD_TOKEN")
-    click.echo(given or place.token(config.state_dir()))
+    given = config.variable("QD_TOKEN") or place.token(config.state_dir())
+    told({"token": given}, as_json, given)

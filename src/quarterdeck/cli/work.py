@@ -59,7 +59,7 @@ def merge(name: str, rebase: bool, message: str, as_json: bool) -> None:
 @agent
 @as_json
 def restart(name: str, as_json: bool) -> None:
-    """Bring an agent back in a new incarnation, with its history; a running task is lost, not repeated."""
+    """Bring an agent back in a new incarnation, with its history; a running task is canceled, not repeated."""
     made = HubClient.find().post(path_of(name, "restart"))
     told(made, as_json, f"agent {name} is coming up again: qd agents watch {name}")
 

@@ -211,14 +211,14 @@ class Crew:
         await self._unfollow(name)
         await backend.stop(record, grace_seconds=STOP_SECONDS)
         removed = await backend.remove(record)
-        record = self._records.change(
+        # Known whatever the disk says: the next attempt finds nothing any more that it could save.
+        self._records.note(
             name,
-            deleted_at=time.time(),
             rescue_ref=removed.rescue_ref,
             branch_kept=removed.branch_kept,
             notes=[*record.notes, *removed.notes],
         )
-        self._records.bury(record)
+        self._records.bury(self._records.change(name, deleted_at=time.time()))
         self._restarts.pop(name, None)
         self._last.pop(name, None)
         self.roster.removed(name)

@@ -156,11 +156,11 @@ class Records:
                     found.append(record)
         return sorted(found, key=lambda r: r.deleted_at or 0, reverse=True)
 
-    def forget(self, older_than: float) -> list[str]:
-        """Remove the graves of agents deleted before that time; their names."""
-        gone: list[str] = []
-        for record in self.deleted():
-            if (record.deleted_at or 0) < older_than:
-                shutil.rmtree(self.grave(record), ignore_errors=True)
-                gone.append(record.name)
-        return gone
+    def forget(self, record: AgentRecord) -> None:
+        """Remove the record and the history of a deleted agent. Raises `StorageRefused` when it cannot be."""
+        try:
+            shutil.rmtree(self.grave(record))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageRefused(f"{self.grave(record)} cannot be removed: {error.strerror}") from error

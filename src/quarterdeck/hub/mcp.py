@@ -198,7 +198,10 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     @server.tool(annotations=_SAFE)
     @_translated
     async def restart_agent(agent_name: AgentName) -> AgentSummary:
-        """Bring an agent back in a new incarnation with its history; a task that was running is lost, not repeated."""
+        """Bring an agent back in a new incarnation with its history; a task that is running is canceled, not repeated.
+
+        When its sidecar is dead already, what was running is lost.
+        """
         return await fleet.restart(agent_name)
 
     @server.tool(annotations=_READS)

@@ -97,8 +97,11 @@ async def test_what_holds_work_is_kept_with_the_reason(
     lost = await make(repo, agents, git, "lost")
     (lost / "x").write_text("x")
     (repo / ".git" / "worktrees" / "workspace3").rename(tmp_path / "away")
+    orphan = await make(repo, agents, git, "orphan")
+    (orphan / ".git").unlink()
     found = await find(agents, repo)
     for name, reason in {
+        "orphan": "files that belong to no repository",
         "dirty": "1 uncommitted files",
         "loose": "commits that no branch holds",
         "merging": "a merge under way",

@@ -221,9 +221,13 @@ class LocalBackend:
             rescued = await rescue.rescue(repo, path, record.name, time.time())
             if rescued is not None and rescued.not_kept:
                 notes.append(f"could not be saved: {'; '.join(rescued.not_kept)}")
+        ref = rescued.ref if rescued else record.rescue_ref
+        if ref is None and record.deleting_at is not None:
+            # The hub before this one may have been killed between the rescue and its record.
+            ref = await rescue.find_rescue(repo, record.name, record.deleting_at)
         removed = await worktree.remove(repo, path, branch, base=record.base)
         return Removed(
-            rescue_ref=rescued.ref if rescued else record.rescue_ref,
+            rescue_ref=ref,
             rescue_files=rescued.files if rescued else 0,
             branch_kept=removed.branch if removed.branch_kept else None,
             notes=notes,
