@@ -96,24 +96,23 @@ def started_at(pid: int) -> float | None:
 
 
 def started_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since the machine did; None when there is none or it is a zombie.
-
-    No setting of the clock moves it. Where there is no /proc, hundredths of a second since the epoch.
-    """
-    if sys.platform != "linux":
-        told = started_at(pid)
-        return None if told is None else int(told * 100)
+    """When a process started, in clock ticks since the boot, exactly as the kernel says; None when there is none."""
     try:
-        # The name, in parentheses, may hold anything; state is the first field after it, the start the twentieth.
-        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
+        # The name, in brackets, may itself hold spaces and brackets.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
         return None
-    return None if after_name[0] in ("Z", "X") else int(after_name[19])
 
 
 def identity(pid: int) -> str | None:
-    """What names, with the pid, one process for ever: the boot it belongs to and its start; None when it is gone."""
-    ticks = started_ticks(pid)
+    """What names, with the pid, one process for ever: the boot it belongs to and its start in ticks.
+
+    No setting of the clock moves it. None when there is no such process, or only a zombie of it.
+    """
+    born = started_at(pid)
+    if born is None:
+        return None
+    ticks = started_ticks(pid) if sys.platform == "linux" else int(born * 100)
     return None if ticks is None else f"{_boot()}.{ticks}"
 
 
