@@ -334,6 +334,7 @@ def _add_work(server: FastMCP[Any], hub: Hub) -> None:
     ) -> AgentMerge:
         """Bring an agent's commits home to the base branch, after the project's check passed in a scratch worktree.
 
-        A conflict or a failing check changes nothing and names the files or the output.
+        A conflict or a failing check changes nothing and names the files or the output. A call that is given up
+        does not end the merge: last_merge of show_agent tells what became of it.
         """
         return await hub.merge(agent_name, method, message)
