@@ -71,6 +71,23 @@ class PullRequestFeedback(AgentEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkMerged(AgentEvent):
+    """Its commits were brought home: how many, and where the base branch is now."""
+
+    base: str
+    after: str
+    commits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeFailed(AgentEvent):
+    """Its work was not brought home; everything is as it was."""
+
+    base: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentDeleted(AgentEvent):
     """It is gone; where its unsaved work went, if there was any."""
 

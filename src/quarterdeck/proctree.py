@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -146,7 +147,7 @@ def _is_zombie(pid: int) -> bool:
 def started_at(pid: int) -> float | None:
     """When a process started (seconds since the epoch); None when there is none or it is a zombie.
 
-    With the pid this names one process for ever, which a pid alone does not.
+    For people to read. A clock that is set moves it: to know a process again, take its `identity`.
     """
     try:
         process = psutil.Process(pid)
@@ -173,10 +174,29 @@ def ticks_now() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_A_SECOND // 1_000_000_000
 
 
-def is_alive(pid: int, start: float) -> bool:
-    """Whether the very process that was started at `start` (as `started_at` told) still runs."""
-    now = started_at(pid)
-    return now is not None and abs(now - start) < 0.05
+def identity(pid: int) -> str | None:
+    """What names, with the pid, one process for ever: the boot it belongs to and its start in ticks.
+
+    No setting of the clock moves it. None when there is no such process, or only a zombie of it.
+    """
+    born = started_at(pid)
+    if born is None:
+        return None
+    ticks = started_ticks(pid) if sys.platform == "linux" else int(born * 100)
+    return None if ticks is None else f"{_boot()}.{ticks}"
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int, known: str) -> bool:
+    """Whether the very process that `identity` told of still runs."""
+    return identity(pid) == known
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quarterdeck.errors import (
+    InternalError,
     InvalidInput,
     PermissionDenied,
     QuarterdeckError,
@@ -275,7 +276,8 @@ def _parameter(param: Param) -> dict[str, Any]:
 class Guard:
     """ASGI middleware: bearer token, Host and Origin, before anything else sees the request.
 
-    `token` None means no token is asked for (a unix socket, whose file mode is the guard). Requests
+    `token` None means no token is asked for (a unix socket, whose file mode is the guard); an empty one, which
+    anybody could guess, is an `InternalError`. Requests
     that came over a unix socket skip all checks. `open_paths` need no token. Browsers are kept out
     by refusing foreign Hosts (DNS rebinding) and foreign Origins.
     """
@@ -283,6 +285,8 @@ class Guard:
     def __init__(
         self, app: ASGIApp, *, token: str | None, hosts: Iterable[str] = (), open_paths: Iterable[str] = ()
     ) -> None:
+        if token is not None and not token.strip():
+            raise InternalError("an empty token guards nothing", hint="remove the token's file: a new one is made")
         self._app = app
         self._token = token.encode() if token is not None else None
         self._hosts = {h.lower() for h in hosts}

@@ -7,21 +7,24 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.files import write_private
 from quarterdeck.fleet.backends.local import LocalBackend
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.model import AgentRecord
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.sidecar.client import SidecarClient
-from quarterdeck.sidecar.spec import LaunchSpec
+from quarterdeck.sidecar.spec import ADDRESS_FILE, LaunchSpec
+from support.clock import stepped
 
 pytestmark = pytest.mark.anyio
 Git = Callable[..., str]
@@ -185,7 +188,7 @@ async def test_stop_ends_everything_and_may_be_repeated(world: World) -> None:
     assert len(proctree.marked(record.id)) >= 2
     await world.backend.stop(record, grace_seconds=5)
     assert proctree.marked(record.id) == []
-    assert not proctree.is_alive(address.pid, address.started_at)
+    assert not proctree.is_alive(address.pid, address.identity)
     assert await world.backend.address(record) is None
     await world.backend.stop(record, grace_seconds=1)
     # The history is still there for the next start.
@@ -201,7 +204,7 @@ async def test_stop_ends_one_that_does_not_answer(world: World) -> None:
     address = await world.backend.start(record, world.launch(record))
     os.kill(address.pid, signal.SIGSTOP)
     await world.backend.stop(record, grace_seconds=0.5)
-    assert not proctree.is_alive(address.pid, address.started_at)
+    assert not proctree.is_alive(address.pid, address.identity)
     assert proctree.marked(record.id) == []
 
 
@@ -263,3 +266,68 @@ async def test_what_an_interrupted_provision_made_is_removed(world: World, git: 
     assert git(world.repo, "branch", "--list", "qd/half") == ""
     assert "half" not in git(world.repo, "worktree", "list")
     await world.backend.remove(world.record("never"))
+
+
+@pytest.mark.parametrize("of_old", [False, True])
+async def test_a_clock_that_is_set_kills_nobody(world: World, monkeypatch: pytest.MonkeyPatch, of_old: bool) -> None:
+    record = await world.provisioned(world.record("ada"))
+    address = await world.backend.start(record, world.launch(record))
+    if of_old:
+        file = world.backend.folder(record) / ADDRESS_FILE
+        write_private(file, {k: v for k, v in msgspec.to_builtins(address).items() if k != "identity"})
+    stepped(monkeypatch, 7)
+    assert await world.backend.gone(record) is None
+    assert (await world.backend.start(record, world.launch(record))).pid == address.pid
+    await world.backend.stop(record, grace_seconds=5)
+    with anyio.fail_after(3):  # it is found when it is to end
+        while proctree.is_alive(address.pid, address.identity):
+            await anyio.sleep(0.02)
+
+
+async def test_work_that_cannot_be_saved_is_not_removed(world: World) -> None:
+    record = await world.provisioned(world.record("ada"))
+    assert record.workspace is not None
+    (Path(record.workspace) / "unsaved.txt").write_text("only here")
+    world.repo.rename(world.repo.with_name("moved"))
+    with pytest.raises(Unavailable, match=r"the work in .* cannot be saved"):
+        await world.backend.remove(record)
+    assert (Path(record.workspace) / "unsaved.txt").read_text() == "only here"
+    Path(record.workspace).rename(world.state / "kept elsewhere")
+    assert "is gone" in (await world.backend.remove(record)).notes[0]
+
+
+async def test_a_nursery_that_hangs_holds_nobody_up(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterdeck.fleet.backends.nursery._ANSWER_SECONDS", 0.5)
+    async with local_with_nursery(repo, tmp_path) as world:
+        assert isinstance(world.backend, LocalBackend)
+        assert world.backend._nursery is not None
+        nursery = world.backend._nursery._child
+        assert nursery is not None
+        os.kill(nursery.pid, signal.SIGSTOP)
+        records = [await world.provisioned(world.record(name)) for name in ("ada", "bob")]
+        try:
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as group:
+                    for record in records:
+                        group.start_soon(world.backend.start, record, world.launch(record))
+            assert [await world.backend.gone(record) for record in records] == [None, None]
+            with anyio.fail_after(5):
+                while nursery.returncode is None:
+                    await anyio.sleep(0.02)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(nursery.pid, signal.SIGCONT)
+            for record in records:
+                await world.backend.stop(record, grace_seconds=5)
+
+
+async def test_a_removal_that_is_done_again_tells_where_the_work_went(world: World) -> None:
+    record = await world.provisioned(world.record("ada", deleting_at=time.time()))
+    assert record.workspace is not None
+    (Path(record.workspace) / "unsaved.txt").write_text("precious")
+    first = await world.backend.remove(record)
+    assert first.rescue_ref is not None
+    again = await world.backend.remove(record)  # the hub was killed before it had written that down
+    assert again.rescue_ref == first.rescue_ref

@@ -192,6 +192,11 @@ def test_json_is_exactly_what_the_api_answers(qd: Qd) -> None:
     assert qd.agent("exact").keys() == hub.get("/api/agents/exact").keys()
 
 
+def test_the_token_as_text_and_as_json(qd: Qd) -> None:
+    assert qd("token", "--json").json == {"token": place.token(qd.state)}
+    assert qd("token").out == place.token(qd.state) + "\n"
+
+
 def test_what_is_not_there_is_exit_code_3(qd: Qd) -> None:
     for verb in ("show", "cancel", "log", "history", "diff", "merge", "restart", "stop", "delete"):
         assert "nobody" in qd("agents", verb, "nobody", code=3).err, verb

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from quarterdeck import proctree
 from quarterdeck.hub import place
 from support.cli import QD, Qd, on_state
 from support.hub import configure
+from support.mounts import filled, mounted
 
 
 @pytest.fixture
@@ -146,21 +145,6 @@ def test_a_state_folder_that_cannot_be_one(qd: Qd, tmp_path: Path) -> None:
         assert "QD_STATE_DIR" in refused.err
 
 
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system of its own; skips where nothing may be mounted."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_read_only_state_folder(qd: Qd, tmp_path: Path) -> None:
     with mounted(tmp_path / "ro", "ro,size=1m") as folder:
         refused = qd("up", "--detach", "--port", "0", code=5, QD_STATE_DIR=str(folder))
@@ -170,12 +154,7 @@ def test_a_read_only_state_folder(qd: Qd, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(qd: Qd, tmp_path: Path) -> None:
-    with mounted(tmp_path / "full", "size=64k") as folder:
-        # One file takes all the room there is.
-        descriptor = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
-        while os.statvfs(folder).f_bavail:
-            os.write(descriptor, b"x" * 4096)
-        os.close(descriptor)
+    with mounted(tmp_path / "full", "size=64k") as folder, filled(folder):
         refused = qd("up", "--detach", "--port", "0", code=5, QD_STATE_DIR=str(folder))
         assert "No space left" in refused.err
         assert "make room" in refused.err

@@ -6,13 +6,19 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from quarterdeck import proctree
-from support.hub import LiveHub, git, until_written
+from quarterdeck.files import write_private
+from quarterdeck.fleet.git import repository
+from quarterdeck.fleet.records import RECORD_FILE
+from quarterdeck.sidecar.client import SidecarClient
+from support.hub import CONFIG, LiveHub, git, until_written, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +97,27 @@ async def test_a_shared_workspace(shared: LiveHub) -> None:
     assert (await shared.until_done("host", task["id"]))["state"] == "succeeded"
 
 
+async def test_a_workspace_that_is_being_deleted_is_not_shared(
+    shared: LiveHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("leaving", "leaving-2"):
+        await shared.create(name)
+        await shared.until_status(name, "idle")
+    await shared.fleet.delete("leaving")
+    refused = await shared.post("/api/agents", {"name": "late", "workspace": "leaving"}, expect=409)
+    assert "is being deleted" in refused["error"]["message"]
+    look = repository.resolve_base
+
+    async def slow(*args: Any) -> Any:
+        await shared.fleet.delete("leaving-2")  # its deletion begins while the other one is being checked
+        return await look(*args)
+
+    monkeypatch.setattr(repository, "resolve_base", slow)
+    refused = await shared.post("/api/agents", {"name": "late", "workspace": "leaving-2"}, expect=409)
+    assert "is being deleted" in refused["error"]["message"]
+    await shared.get("/api/agents/late", expect=404)
+
+
 async def test_delete_while_busy_loses_no_work(shared: LiveHub) -> None:
     await shared.create("rescued", "@write kept.txt committed\n@commit one\n@once marker\n@child 300\n@hang hard")
     await until_written(shared.state / "agents" / "rescued" / "worktree" / "marker")
@@ -114,6 +141,22 @@ async def test_delete_while_busy_loses_no_work(shared: LiveHub) -> None:
     assert history["tasks"][0]["state"] == "canceled"
     await shared.create("rescued")
     await shared.until_status("rescued", "idle")
+
+
+async def test_delete_loses_no_work_when_the_repository_is_gone(repo: Path) -> None:
+    async with whole(repo, CONFIG) as hub:
+        await hub.create("ada", "@write unsaved.txt only-here")
+        await hub.until_done("ada")
+        moved = repo.rename(repo.with_name("moved"))
+        refused = await hub.http.delete("/api/agents/ada")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
+        workspace = Path((await hub.show("ada"))["workspace"])
+        assert str(workspace) in refused.json()["error"]["message"]
+        assert (workspace / "unsaved.txt").exists()
+        moved.rename(repo)
+        done = (await hub.http.delete("/api/agents/ada")).json()
+        assert done["done"]
+        assert "only-here" in git(repo, "show", f"{done['rescue_ref']}:unsaved.txt")
 
 
 async def test_gc_never_takes_unsaved_work(shared: LiveHub) -> None:
@@ -241,6 +284,54 @@ async def test_unreachable_is_not_dead(shared: LiveHub) -> None:
     line = await shared.until("frozen", lambda line: line["unreachable"] is None, seconds=15)
     assert line["failure"] is None
     assert shared.sidecar_pid("frozen") == pid
+
+
+async def test_a_restart_cancels_what_is_running(shared: LiveHub) -> None:
+    await shared.create("redone", "@hang")
+    await shared.until_status("redone", "busy")
+    await shared.post("/api/agents/redone/restart")
+    assert (await shared.until_done("redone"))["state"] == "canceled"
+    async with shared.mcp() as client:
+        told = next(tool for tool in await client.list_tools() if tool.name == "restart_agent").description
+    assert told is not None
+    assert "a task that is running is canceled" in told
+
+
+async def test_a_cancel_survives_a_link_that_is_dropped_meanwhile(
+    shared: LiveHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shared.create("dropped", "@hang")
+    await shared.until_status("dropped", "busy")
+    ask = SidecarClient.facts
+
+    async def facts(self: SidecarClient, **more: Any) -> Any:
+        found = await ask(self, **more)
+        await shared.fleet.crew.links["dropped"]._drop()
+        return found
+
+    monkeypatch.setattr(SidecarClient, "facts", facts)
+    await shared.post("/api/agents/dropped/cancel", expect=202)
+    monkeypatch.undo()
+    assert (await shared.until_done("dropped"))["state"] == "canceled"
+
+
+async def test_a_history_that_is_too_old_is_told_before_it_goes(shared: LiveHub) -> None:
+    for name in ("ancient", "recent"):
+        await shared.create(name, "@say hello")
+        await shared.until_done(name)
+        assert (await shared.http.delete(f"/api/agents/{name}")).json()["done"]
+    records = shared.fleet.records
+    old = next(r for r in records.deleted() if r.name == "ancient")
+    write_private(records.grave(old) / RECORD_FILE, replace(old, deleted_at=time.time() - 100 * 86400))
+    for dry_run in (True, False):
+        assert records.grave(old).exists()
+        found = await shared.post("/api/gc", {"dry_run": dry_run})
+        (told,) = [item for item in found if item["kind"] == "history"]
+        assert (told["action"], told["what"]) == ("remove", str(records.grave(old)))
+        assert "ancient was deleted 100 days ago" in told["reason"]
+        assert told["bytes"] > 0
+    assert not records.grave(old).exists()
+    assert "recent" in [r.name for r in records.deleted()]
 
 
 async def test_stop_and_restart_keep_everything(shared: LiveHub) -> None:

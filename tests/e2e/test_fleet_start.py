@@ -10,6 +10,8 @@ import pytest
 
 from quarterdeck import proctree
 from quarterdeck.files import read_json
+from quarterdeck.fleet import admission
+from quarterdeck.fleet.admission import Room
 from quarterdeck.sidecar.spec import ADDRESS_FILE, Address
 from support.hub import (
     CONFIG,
@@ -74,14 +76,31 @@ async def test_called_off_deleted_and_restarted_while_coming_up(repo: Path) -> N
             assert (await live.get(f"/api/agents/{name}/tasks"))["total_count"] == 1
 
 
-async def test_no_room(repo: Path) -> None:
-    config = CONFIG.replace("free_disk_mb = 0", "free_disk_mb = 900000000")
+@pytest.mark.parametrize("what", ["disk", "memory"])
+async def test_no_room(repo: Path, what: str) -> None:
+    config = CONFIG.replace(f"free_{what}_mb = 0", f"free_{what}_mb = 900000000")
     async with whole(repo, config) as live:
         answer = await live.post("/api/agents", {"name": "x"}, expect=503)
         message = answer["error"]["message"]
-        assert "MB of disk are free, 900000000 MB must be" in message
-        assert answer["error"]["details"]["free_disk_mb"] > 0
+        assert f"MB of {what} are free, 900000000 MB must be" in message
+        assert answer["error"]["details"][f"free_{what}_mb"] > 0
         assert (await live.get("/api/hub"))["agents"] == 0
+
+
+async def test_no_room_any_more_when_it_comes_up(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was free when the agent was asked for may be taken when its turn comes, or when the next hub starts."""
+    config = CONFIG.replace("free_memory_mb = 0", "free_memory_mb = 100")
+    async with whole(repo, config) as live:
+        measured = [Room(memory=2**40, disk=2**40), Room(memory=7_000_000, disk=2**40)]
+        monkeypatch.setattr(admission, "measure", lambda _: measured.pop(0) if len(measured) > 1 else measured[0])
+        await live.create("late")
+        line = await live.until_status("late", "failed")
+        assert "7 MB of memory are free, 100 MB must be" in line["failure"]
+        refused = await live.post("/api/agents/late/restart", expect=503)
+        assert "7 MB of memory are free" in refused["error"]["message"]
+        measured[0] = Room(memory=2**40, disk=2**40)
+        await live.post("/api/agents/late/restart")
+        await live.until_status("late", "idle")
 
 
 async def test_the_limit_of_busy_agents_queues_visibly(repo: Path) -> None:
@@ -192,6 +211,19 @@ async def test_a_hub_killed_while_restarting_stopping_and_deleting_goes_on(repo:
         assert git(repo, "for-each-ref", "refs/quarterdeck/rescue/") != ""
         await hub.end()
         assert proctree.working_in(hub.state / "agents" / "halted", "quarterdeck") == []
+
+
+async def test_a_log_that_has_grown_is_cut_by_the_next_hub(repo: Path) -> None:
+    async with whole_process(repo) as hub:
+        await hub.end()
+        log = hub.state / "hub" / "hub.log"
+        with log.open("wb") as grown:
+            grown.truncate(20_000_001)
+        await hub.start()
+        with anyio.fail_after(10):
+            while log.stat().st_size:
+                await anyio.sleep(0.05)
+        assert log.with_name("hub.log.1").stat().st_size == 20_000_001
 
 
 async def test_a_hub_ends_in_good_order_and_agents_live(repo: Path) -> None:

@@ -138,6 +138,23 @@ async def test_an_error_has_a_code_a_message_and_a_hint(shared: LiveHub) -> None
         assert text.startswith("INVALID_INPUT: "), (tool, text)
 
 
+async def test_what_nobody_foresaw_has_a_code_and_tells_no_inside(
+    shared: LiveHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: str) -> None:
+        raise ZeroDivisionError("only for the log")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(shared.fleet, "show", broken)
+        text = await refused(shared, "show_agent", agent_name="any")
+        assert text.startswith("INTERNAL_ERROR: something went wrong inside")
+        assert "only for the log" not in text
+        body = await shared.get("/api/agents/any", expect=500)
+        assert body["error"]["code"] == "INTERNAL_ERROR"
+    assert "only for the log" in caplog.text
+    assert (await refused(shared, "show_agent", agent_name="any")).startswith("NOT_FOUND: ")
+
+
 async def test_the_doors_tell_the_same(shared: LiveHub) -> None:
     await shared.create("parity", "@say hello\n@usage 10 5 0.01")
     await shared.until_done("parity")

@@ -46,9 +46,10 @@ async def until(ask: Callable[[], Awaitable[Any]], right: Callable[[Any], Any], 
 
 def program(live: LiveHub) -> Qd:
     """`qd`, which finds this hub."""
-    own = proctree.started_at(os.getpid()) or 0.0
+    own = proctree.identity(os.getpid()) or ""
     place.announce(
-        live.state, HubInfo(pid=os.getpid(), started_at=own, url=live.url, folder=str(live.repo), version="0")
+        live.state,
+        HubInfo(pid=os.getpid(), started_at=1.0, url=live.url, folder=str(live.repo), version="0", identity=own),
     )
     return Qd(live.repo, live.state)
 

@@ -184,7 +184,7 @@ class Storm:
         """Kill the AI or the sidecar of an agent; False when there is none just now."""
         if kind == "sidecar":
             address = read_json(self.hub.state / "agents" / record.name / ADDRESS_FILE, Address)
-            if address is None or not proctree.is_alive(address.pid, address.started_at):
+            if address is None or not proctree.is_alive(address.pid, address.identity):
                 return False
             os.kill(address.pid, signal.SIGKILL)
             return True

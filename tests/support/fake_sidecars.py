@@ -98,8 +98,10 @@ class FakeSidecar:
         write_private(self.folder / RECORD_FILE, self.record)
         path = place.socket_path(self.folder)
         server = await asyncio.start_unix_server(self._connection, path, backlog=64)
-        own = proctree.started_at(os.getpid()) or 0.0
-        write_private(self.folder / spec.ADDRESS_FILE, Address(pid=os.getpid(), started_at=own, socket=str(path)))
+        own = proctree.identity(os.getpid()) or ""
+        write_private(
+            self.folder / spec.ADDRESS_FILE, Address(pid=os.getpid(), started_at=0.0, socket=str(path), identity=own)
+        )
         return server
 
     def change(self) -> None:

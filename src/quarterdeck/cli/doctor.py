@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,7 @@ async def examine(folder: Path) -> list[Finding]:
         _git,
         partial(_repository, folder),
         partial(_agents, settings),
+        _bundled_codex,
         _podman,
         _processes,
         partial(_room, settings),
@@ -122,6 +124,24 @@ async def _agents(settings: config.FileConfig) -> list[Finding]:
         version = await _version([path, *asks]) if asks else ""
         findings.append(Finding(name=label, state="ok", found=f"{version} ({path})".strip(), required=is_default))
     return findings
+
+
+async def _bundled_codex() -> list[Finding]:
+    """The `codex` that quarterdeck[codex] brings, which no built-in provider runs by itself."""
+    try:
+        bundled = import_module("codex_cli_bin")
+    except ImportError:
+        return []
+    to_do = "to run it, make it a provider of kind command: docs/providers.md, quarterdeck[codex]"
+    try:
+        path = str(bundled.bundled_codex_path())
+    except OSError as error:
+        return [Finding(name="codex (bundled)", state="problem", found=str(error), to_do="install it again")]
+    return [
+        Finding(
+            name="codex (bundled)", state="ok", found=f"{await _version([path, '--version'])} ({path})", to_do=to_do
+        )
+    ]
 
 
 async def _version(command: list[str]) -> str:

@@ -8,7 +8,7 @@ import click
 
 from quarterdeck.cli import words
 from quarterdeck.cli.hubclient import HubClient
-from quarterdeck.cli.options import as_json, emit
+from quarterdeck.cli.options import as_json, emit, working
 from quarterdeck.errors import Conflict
 
 
@@ -22,7 +22,8 @@ def gc(dry_run: bool, yes: bool, as_json: bool) -> None:
     Each line says what happens to it and why. On a terminal it asks first; elsewhere --yes is needed.
     """
     hub = HubClient.find()
-    found = hub.post("/api/gc", {"dry_run": True})
+    with working("looking for what is left over"):
+        found = hub.post("/api/gc", {"dry_run": True}, patient=True)
     if as_json and dry_run:
         emit(found)
         return
@@ -35,7 +36,8 @@ def gc(dry_run: bool, yes: bool, as_json: bool) -> None:
         if not sys.stdin.isatty() or as_json:
             raise Conflict(f"{len(doomed)} things would be removed; nothing was", hint="qd gc --yes, or --dry-run")
         click.confirm(f"Remove {len(doomed)} of {len(found)}?", abort=True)
-    done = hub.post("/api/gc", {"dry_run": False})
+    with working("removing it"):
+        done = hub.post("/api/gc", {"dry_run": False}, patient=True)
     if as_json:
         emit(done)
         return

@@ -56,9 +56,9 @@ class HubClient:
         """GET; the decoded answer. Raises what the hub answered, `Unavailable` when it does not answer."""
         return self._call("GET", path, query=query)
 
-    def post(self, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Any:
-        """POST; the decoded answer. Raises as `get`."""
-        return self._call("POST", path, body=body or {}, headers=headers)
+    def post(self, path: str, body: Any = None, *, headers: dict[str, str] | None = None, patient: bool = False) -> Any:
+        """POST; the decoded answer. Raises as `get`. `patient` waits as long as the hub works on it."""
+        return self._call("POST", path, body=body or {}, headers=headers, patient=patient)
 
     def delete(self, path: str, **query: Any) -> Any:
         """DELETE; the decoded answer. Raises as `get`."""
@@ -98,12 +98,16 @@ class HubClient:
         query: dict[str, Any] | None = None,
         body: Any = None,
         headers: dict[str, str] | None = None,
+        patient: bool = False,
     ) -> Any:
         target = self._target(path, query or {})
         data = None if body is None else json.dumps(body).encode()
         sent = {**self._headers(), **(headers or {})}
         connection = self.connect(self._timeout)
         try:
+            connection.connect()
+            if patient and connection.sock is not None:
+                connection.sock.settimeout(None)
             connection.request(method, target, data, sent)
             response = connection.getresponse()
             content = response.read()
@@ -143,6 +147,6 @@ def _stored_token() -> str | None:
     from quarterdeck.hub import place
 
     try:
-        return (config.state_dir() / "hub" / place.TOKEN_FILE).read_text().strip() or None
+        return place.stored_token(config.state_dir())
     except OSError:
         return None

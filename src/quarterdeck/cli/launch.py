@@ -109,7 +109,8 @@ def refuse_second(state: Path) -> None:
 def _why_it_ended(log: Path, offset: int) -> QuarterdeckError:
     """The error that a hub in the background left in its log as JSON, else the last lines of it."""
     with log.open("rb") as file:
-        file.seek(offset)
+        # Shorter than before: the hub has cut it (see hub/logfile.py).
+        file.seek(offset if offset <= log.stat().st_size else 0)
         lines = file.read().decode(errors="replace").strip().splitlines()
     for line in reversed(lines):
         if line.startswith('{"error"'):
@@ -122,7 +123,7 @@ def end(info: HubInfo) -> None:
     """End a hub; its agents work on. Raises `Unavailable` when it does not end, and goes on running."""
     from quarterdeck import proctree
 
-    alive = partial(proctree.is_alive, info.pid, info.started_at)
+    alive = partial(proctree.is_alive, info.pid, info.identity)
     if alive():
         os.kill(info.pid, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,21 @@ def text_from(text: str | None, file: str | None, what: str) -> str:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+@contextlib.contextmanager
+def working(on: str) -> Iterator[None]:
+    """Show on a terminal that something takes its time, and for how long it has; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(on, total=None)
+        yield
 
 
 def told(value: Any, as_json: bool, text: str) -> None:

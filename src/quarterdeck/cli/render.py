@@ -145,6 +145,7 @@ def detail(agent: Json) -> RenderableType:
     row("created", words.ago(agent["created_at"], now))
     row("last event", words.ago(agent["last_event_at"], now))
     row("disk", words.size(agent["disk_bytes"]) if agent["disk_bytes"] is not None else None)
+    row("last merge", words.merge_of(agent["last_merge"], now))
     row("spec", agent["spec"])
     for key, fact in sorted(agent["metadata"].items()):
         row(f"  {key}", metadata_value(fact))

@@ -15,7 +15,7 @@ import click
 from quarterdeck import __version__, config, proctree
 from quarterdeck.cli import launch
 from quarterdeck.cli.hubclient import HubClient, path_of
-from quarterdeck.cli.options import as_json, emit, emit_line
+from quarterdeck.cli.options import as_json, emit, emit_line, told
 from quarterdeck.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def stop_all(hub: HubClient, *, seconds: float = 30) -> list[str]:
     Raises `Unavailable` when one is not stopped in time.
     """
     asleep = {"stopped", "failed", "canceled"}
-    beside: dict[str, tuple[int, float] | None] = {}
+    beside: dict[str, tuple[int, str] | None] = {}
     for agent in hub.get("/api/agents", limit=1000)["agents"]:
         if agent["status"] not in asleep:
             beside[agent["name"]] = _process_beside(hub, agent["name"])
@@ -177,11 +177,11 @@ def stop_all(hub: HubClient, *, seconds: float = 30) -> list[str]:
     return names
 
 
-def _process_beside(hub: HubClient, name: str) -> tuple[int, float] | None:
-    """The process of an agent's sidecar, and when it started; None when it has none here."""
+def _process_beside(hub: HubClient, name: str) -> tuple[int, str] | None:
+    """The process of an agent's sidecar, and its identity; None when it has none here."""
     pid = hub.get(path_of(name))["sidecar_pid"]
-    started = proctree.started_at(pid) if pid else None
-    return (pid, started) if started is not None else None
+    known = proctree.identity(pid) if pid else None
+    return (pid, known) if known is not None else None
 
 
 @click.command()
@@ -212,9 +212,10 @@ def status(as_json: bool) -> None:
 
 
 @click.command()
-def token() -> None:
+@as_json
+def token(as_json: bool) -> None:
     """Print the hub's token; it is made when there is none yet."""
     from quarterdeck.hub import place
 
-    given = config.variable("QD_TOKEN")
-    click.echo(given or place.token(config.state_dir()))
+    given = config.variable("QD_TOKEN") or place.token(config.state_dir())
+    told({"token": given}, as_json, given)

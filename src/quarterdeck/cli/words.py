@@ -99,6 +99,16 @@ def used(usage: Json) -> str:
     return told if not usage["cost_usd"] else f"{told} ${usage['cost_usd']:.2f}"
 
 
+def merge_of(outcome: Json | None, now: float) -> str:
+    """What became of the last merge: `3 commits into main 2 min ago`, or why nothing was merged."""
+    if outcome is None:
+        return ""
+    if outcome["failure"]:
+        return f"not merged into {outcome['base']} {ago(outcome['at'], now)}: {shorten(outcome['failure'], 100)}"
+    many = "1 commit" if outcome["commits"] == 1 else f"{outcome['commits']} commits"
+    return f"{many} into {outcome['base']} {ago(outcome['at'], now)}"
+
+
 def answer_commands(name: str, attention: Json, *, alone: bool) -> list[str]:
     """The exact commands that answer what an agent asks; the id is needed only when it asks several things."""
     which = "" if alone else f" --id {shlex.quote(attention['id'])}"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from quarterdeck.cli.hubclient import HubClient, path_of
-from quarterdeck.cli.options import agent, as_json, emit, told
+from quarterdeck.cli.options import agent, as_json, emit, told, working
 from quarterdeck.errors import NotFound
 
 
@@ -34,9 +34,14 @@ def diff(name: str, patch: bool, max_bytes: int, as_json: bool) -> None:
 @click.option("-m", "--message", default="", help="Message of the merge commit.")
 @as_json
 def merge(name: str, rebase: bool, message: str, as_json: bool) -> None:
-    """Bring an agent's commits home to the base branch, checked; a conflict leaves everything as it was."""
+    """Bring an agent's commits home to the base branch, checked; a conflict leaves everything as it was.
+
+    It waits as long as the check takes. Interrupted, the merge goes on: `qd agents show` tells what became of it.
+    """
     body = {"method": "rebase" if rebase else "merge", "message": message}
-    done = HubClient.find().post(path_of(name, "merge"), body)
+    hub = HubClient.find()
+    with working(f"merging the work of {name}, and checking it"):
+        done = hub.post(path_of(name, "merge"), body, patient=True)
     if as_json:
         emit(done)
         return
@@ -54,7 +59,7 @@ def merge(name: str, rebase: bool, message: str, as_json: bool) -> None:
 @agent
 @as_json
 def restart(name: str, as_json: bool) -> None:
-    """Bring an agent back in a new incarnation, with its history; a running task is lost, not repeated."""
+    """Bring an agent back in a new incarnation, with its history; a running task is canceled, not repeated."""
     made = HubClient.find().post(path_of(name, "restart"))
     told(made, as_json, f"agent {name} is coming up again: qd agents watch {name}")
 

@@ -128,12 +128,12 @@ def end_process(pid: int | None) -> None:
     """End a process that was started here, and wait until it is gone."""
     if pid is None:
         return
-    started = proctree.started_at(pid)
-    if started is None:
+    known = proctree.identity(pid)
+    if known is None:
         return
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + 5
-    while proctree.is_alive(pid, started):
+    while proctree.is_alive(pid, known):
         process.reap()
         if time.monotonic() > end:
             os.kill(pid, signal.SIGKILL)

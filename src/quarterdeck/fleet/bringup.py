@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.events import AgentDeleted, AgentFailed, Bus, SidecarDied
 from quarterdeck.fleet.link import Link
 from quarterdeck.fleet.model import AgentRecord, LinkView
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 8.0
 _RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _SETTLED_SECONDS = 120.0
+_WRITE_AGAIN_SECONDS = 2.0
 MakeLaunch = Callable[[AgentRecord], LaunchSpec]
 
 
@@ -44,6 +45,7 @@ class Crew:
         make_launch: MakeLaunch,
         heard: Heard,
         deliver: Callable[[AgentRecord], Awaitable[None]],
+        check_room: Callable[[], None],
     ) -> None:
         self.links: dict[str, Link] = {}
         self.roster = Roster(bus, self.view, records.get)
@@ -53,6 +55,7 @@ class Crew:
         self._make_launch = make_launch
         self._heard = heard
         self._deliver = deliver
+        self._check_room = check_room
         self._locks: dict[str, anyio.Lock] = {}
         self._jobs: dict[str, anyio.CancelScope] = {}
         self._restarts: dict[str, tuple[int, float]] = {}
@@ -71,6 +74,7 @@ class Crew:
     def begin(self, tasks: TaskGroup) -> None:
         """Take up every agent where it was left."""
         self._tasks = tasks
+        tasks.start_soon(self._write_noted, name="write-noted")
         for record in self._records.load():
             if record.deleting_at is not None:
                 self.spawn(self.delete, record.name)
@@ -122,12 +126,18 @@ class Crew:
             return
         reason = f"{error.message} ({error.hint})" if error.hint else error.message
         log.warning("agent %s: %s", name, reason)
-        self._records.change(name, failed_at=time.time(), failure=reason, deleting_at=None)
+        # Not to be refused by the disk, which may be what failed: nobody stands behind this.
+        self._records.note(name, failed_at=time.time(), failure=reason, deleting_at=None, deleted_at=None)
         self._bus.publish(AgentFailed(agent=name, reason=reason))
         try:
             await self.stop(name)
-        except (QuarterdeckError, OSError) as more:
-            log.warning("agent %s could not be ended: %s", name, more)
+        except Exception:
+            log.exception("agent %s could not be ended", name)
+
+    async def _write_noted(self) -> None:
+        while True:
+            await anyio.sleep(_WRITE_AGAIN_SECONDS)
+            self._records.write_noted()
 
     # -- jobs -----------------------------------------------------------------------------------------
 
@@ -137,6 +147,9 @@ class Crew:
         if record is None or record.deleting_at is not None or record.canceled_at is not None:
             return
         backend = self.backend(record)
+        if await backend.gone(record) is not None:
+            # One that runs already takes no more room.
+            self._check_room()
         if record.provisioned_at is None:
             made = await backend.provision(record)
             record = self._records.change(
@@ -198,14 +211,14 @@ class Crew:
         await self._unfollow(name)
         await backend.stop(record, grace_seconds=STOP_SECONDS)
         removed = await backend.remove(record)
-        record = self._records.change(
+        # Known whatever the disk says: the next attempt finds nothing any more that it could save.
+        self._records.note(
             name,
-            deleted_at=time.time(),
             rescue_ref=removed.rescue_ref,
             branch_kept=removed.branch_kept,
             notes=[*record.notes, *removed.notes],
         )
-        self._records.bury(record)
+        self._records.bury(self._records.change(name, deleted_at=time.time()))
         self._restarts.pop(name, None)
         self._last.pop(name, None)
         self.roster.removed(name)
@@ -257,17 +270,20 @@ class Crew:
             return
         restart = record.restart == "always"
         if record.gone_at is None:
-            self._records.change(name, gone_at=time.time(), gone_reason=reason)
+            self._records.note(name, gone_at=time.time(), gone_reason=reason)
             self._bus.publish(SidecarDied(agent=name, reason=reason, restart=restart))
         self.roster.look(name)
         async with self._locks.setdefault(name, anyio.Lock()):
             now = self._records.get(name)
             if now is None or now.gone_at is None or name in self.links:
                 return  # somebody brought it back, or deleted it, meanwhile
-            await self.backend(now).stop(now, grace_seconds=0)
-            await self._recall(now)
+            try:
+                await self.backend(now).stop(now, grace_seconds=0)
+                await self._recall(now)
+            except Exception:
+                log.exception("what agent %s left behind could not be cleared", name)
         if restart and self._tasks is not None:
-            self._tasks.start_soon(self._restart_later, name, name=f"restart-{name}")
+            self._tasks.start_soon(self._restart_later, name, reason, name=f"restart-{name}")
 
     async def _recall(self, record: AgentRecord) -> None:
         """What became of the task that a dead sidecar was at, from its file: it may have ended unheard."""
@@ -300,11 +316,21 @@ class Crew:
             self._last[record.name] = LinkView(facts=found)
             self.roster.look(record.name)
 
-    async def _restart_later(self, name: str) -> None:
-        count, last = self._restarts.get(name, (0, 0.0))
-        count = 0 if time.time() - last > _SETTLED_SECONDS else count
-        self._restarts[name] = (count + 1, time.time())
-        await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
-        record = self._records.get(name)
-        if record is not None and record.gone_at is not None and record.deleting_at is None:
-            await self._guarded(self.restart, name)
+    async def _restart_later(self, name: str, died: str) -> None:
+        """Restart a dead one, after a while that grows; as long as there is no room it stays failed and says so."""
+        while True:
+            count, last = self._restarts.get(name, (0, 0.0))
+            count = 0 if time.time() - last > _SETTLED_SECONDS else count
+            self._restarts[name] = (count + 1, time.time())
+            await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
+            record = self._records.get(name)
+            if record is None or record.gone_at is None or record.deleting_at is not None:
+                return
+            try:
+                self._check_room()
+            except Unavailable as error:
+                self._records.note(name, gone_reason=f"{died}; it is restarted when there is room: {error.message}")
+                self.roster.look(name)
+            else:
+                await self._guarded(self.restart, name)
+                return

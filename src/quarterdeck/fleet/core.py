@@ -11,6 +11,7 @@ from quarterdeck.errors import Conflict, InvalidInput, NotFound, TooLarge, Unava
 from quarterdeck.events import Bus
 from quarterdeck.fleet import admission
 from quarterdeck.fleet.bringup import Crew
+from quarterdeck.fleet.errands import Errands
 from quarterdeck.fleet.model import AgentRecord, AgentSummary, derive_status, summarize
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.projects import Projects, instructions
@@ -33,10 +34,13 @@ class FleetCore:
         self.projects = Projects(config, folder)
         self.bus = bus
         self.records = records
+        self.errands = Errands()
         self._config = config
         self._folder = folder
         self._backend = backend
-        self.crew = Crew(records, {backend.name: backend}, bus, self._launch, heard, self._deliver_first_task)
+        self.crew = Crew(
+            records, {backend.name: backend}, bus, self._launch, heard, self._deliver_first_task, self._check_room
+        )
         self._limit = BusyLimit(config.limits.busy_agents, self.crew, self.client)
 
     async def client(self, name: str) -> SidecarClient:

@@ -54,13 +54,13 @@ class Link:
         failures = 0
         with self._scope:
             while True:
-                reason = await self._backend.gone(self._record)
-                if reason is not None:
-                    await self._drop()
-                    self.view = LinkView(facts=self.view.facts)
-                    await self._gone(self.name, reason)
-                    return
                 try:
+                    reason = await self._backend.gone(self._record)
+                    if reason is not None:
+                        await self._drop()
+                        self.view = LinkView(facts=self.view.facts)
+                        await self._gone(self.name, reason)
+                        return
                     client = await self.client()
                     if not self._seq:
                         # What happened before this hub began is in the history, not news.
@@ -69,10 +69,15 @@ class Link:
                         self._set(facts)
                     async with client.events(after=self._seq, facts=True, silence_seconds=SILENCE_SECONDS) as stream:
                         async for event in stream:
-                            failures = 0
                             self._take(event)
+                            failures = 0
                 except QuarterdeckError as error:
                     self._unreachable(error.message)
+                except Exception as error:
+                    # One agent that nobody foresaw must not end the hub, and with it the sight of all others.
+                    log.exception("following agent %s failed", self.name)
+                    self._unreachable(f"an error inside Quarterdeck: {error!r}")
+                    failures = len(_RETRY_SECONDS)
                 failures += 1
                 await self._drop()
                 await anyio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
@@ -102,7 +107,10 @@ class Link:
 
     def _take(self, event: ServerEvent) -> None:
         if event.kind == "facts":
-            self._set(_decode_facts(event.data))
+            try:
+                self._set(_decode_facts(event.data))
+            except msgspec.DecodeError as error:
+                raise Unavailable(f"agent {self.name} told facts that cannot be right: {error}") from error
             return
         if event.seq is not None:
             self._seq = event.seq

@@ -19,6 +19,17 @@ Restart = Literal["never", "always"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeOutcome:
+    """What became of bringing an agent's work home: the base is at `after` now, or why it stayed where it was."""
+
+    at: float
+    base: str
+    commits: int = 0
+    after: str | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentRecord:
     """`agent.json`: what was asked for and what was done about it. Facts only; the status is derived.
 
@@ -58,6 +69,7 @@ class AgentRecord:
     deleted_at: float | None = None
     rescue_ref: str | None = None
     branch_kept: str | None = None
+    last_merge: MergeOutcome | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -153,6 +165,7 @@ class AgentDetail:
     permissions: Permissions
     restart: Restart
     disk_bytes: int | None
+    last_merge: MergeOutcome | None
     metadata: dict[str, Any]
     metadata_state: str
     metadata_error: str | None
@@ -276,6 +289,7 @@ def detail(record: AgentRecord, link: LinkView, *, gathered: Gathered | None, di
         permissions=record.permissions,
         restart=record.restart,
         disk_bytes=disk_bytes,
+        last_merge=record.last_merge,
         metadata=dict(gathered.data) if gathered else {},
         metadata_state=gathered.state if gathered else "unreachable",
         metadata_error=gathered.error if gathered else None,

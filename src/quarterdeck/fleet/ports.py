@@ -55,11 +55,17 @@ class Backend(Protocol):
         ...
 
     async def address(self, record: AgentRecord) -> Address | None:
-        """Where the sidecar said that it listens, None when it never did or ended in good order."""
+        """Where the sidecar said that it listens, None when it never did or ended in good order.
+
+        Raises a `QuarterdeckError` when what it said cannot be read.
+        """
         ...
 
     async def gone(self, record: AgentRecord) -> str | None:
-        """Why the sidecar is certainly not running; None when it runs, or nobody can know."""
+        """Why the sidecar is certainly not running; None when it runs, or nobody can know.
+
+        Raises as `address`, which is no certainty either.
+        """
         ...
 
     async def stop(self, record: AgentRecord, *, grace_seconds: float) -> None:

@@ -24,6 +24,7 @@ class Records:
         self._agents = state / "agents"
         self._deleted = state / "deleted"
         self._known: dict[str, AgentRecord] = {}
+        self._unwritten: set[str] = set()
         self.unreadable: dict[str, str] = {}
 
     def load(self) -> list[AgentRecord]:
@@ -84,6 +85,7 @@ class Records:
         except OSError as error:
             raise StorageRefused(f"the record of agent {record.name} cannot be written: {error.strerror}") from error
         self._known[record.name] = record
+        self._unwritten.discard(record.name)
 
     def change(self, name: str, **changes: Any) -> AgentRecord:
         """Change some facts of one agent, durably. Raises `KeyError` when it is not there any more."""
@@ -91,16 +93,49 @@ class Records:
         self.save(record)
         return record
 
+    def note(self, name: str, **changes: Any) -> AgentRecord:
+        """Change facts that hold whatever the disk says: known at once, written as soon as they can be.
+
+        Until then the file tells less; a hub that starts meanwhile finds such facts out again.
+        """
+        try:
+            return self.change(name, **changes)
+        except StorageRefused as error:
+            log.error("%s; it is tried again", error.message)
+            self._known[name] = replace(self._known[name], **changes)
+            self._unwritten.add(name)
+            return self._known[name]
+
+    def write_noted(self) -> None:
+        """Write what `note` could not, as far as it can be written now."""
+        for name in tuple(self._unwritten):
+            record = self._known.get(name)
+            try:
+                if record is not None:
+                    self.save(record)
+                self._unwritten.discard(name)
+            except StorageRefused:
+                return
+
     def bury(self, record: AgentRecord) -> None:
-        """Keep the record and the history of a deleted agent, and remove its folder; the name is free then."""
+        """Keep the record and the history of a deleted agent, and remove its folder; the name is free then.
+
+        Raises `StorageRefused` when they cannot be kept; nothing was removed then.
+        """
         grave = self.grave(record)
-        grave.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.folder(record.name)
-        write_private(grave / RECORD_FILE, record)
-        for suffix in ("", "-wal", "-shm"):
-            file = folder / f"{DATABASE_FILE}{suffix}"
-            if file.exists():
-                file.replace(grave / file.name)
+        try:
+            grave.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(grave / RECORD_FILE, record)
+            for suffix in ("", "-wal", "-shm"):
+                file = folder / f"{DATABASE_FILE}{suffix}"
+                if file.exists():
+                    file.replace(grave / file.name)
+        except OSError as error:
+            raise StorageRefused(
+                f"the history of agent {record.name} cannot be kept: {error.strerror}",
+                hint="make room, delete it again",
+            ) from error
         shutil.rmtree(folder, ignore_errors=True)
         self._known.pop(record.name, None)
 
@@ -121,11 +156,11 @@ class Records:
                     found.append(record)
         return sorted(found, key=lambda r: r.deleted_at or 0, reverse=True)
 
-    def forget(self, older_than: float) -> list[str]:
-        """Remove the graves of agents deleted before that time; their names."""
-        gone: list[str] = []
-        for record in self.deleted():
-            if (record.deleted_at or 0) < older_than:
-                shutil.rmtree(self.grave(record), ignore_errors=True)
-                gone.append(record.name)
-        return gone
+    def forget(self, record: AgentRecord) -> None:
+        """Remove the record and the history of a deleted agent. Raises `StorageRefused` when it cannot be."""
+        try:
+            shutil.rmtree(self.grave(record))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageRefused(f"{self.grave(record)} cannot be removed: {error.strerror}") from error

@@ -39,6 +39,7 @@ class Fleet(Looking):
         """The fleet of `state`, with the projects of the configuration that was read in `folder`."""
         fleet = cls(config, folder, Records(state), backend, bus, heard)
         async with anyio.create_task_group() as tasks:
+            fleet.errands.begin(tasks)
             fleet.crew.begin(tasks)
             tasks.start_soon(fleet._limit.run, name="busy-limit")
             if config.pull_requests.feedback:
@@ -79,12 +80,16 @@ class Fleet(Looking):
             raise TooLarge(f"the spec has {len(spec.encode())} bytes, at most {MAX_SPEC_BYTES} are taken")
         provider = provider or self.projects.provider(project)
         locate(resolve(provider, self._config))
-        if shared is not None and (shared.project != project or shared.workspace is None):
-            raise Conflict(f"the workspace of {shared.name} cannot be shared: it is not up, or of another project")
+        if shared is not None:
+            self._check_shared(shared, project)
         repo = self.projects.repo(project)
         facts = await repository.inspect(repo)
         base, _ = await repository.resolve_base(facts.root, table.base)
         self._check_room()
+        if shared is not None:
+            # Meanwhile its deletion may have begun, which would take the workspace away under the new agent.
+            shared = self._record(shared.name)
+            self._check_shared(shared, project)
         record = AgentRecord(
             id=f"{name}-{uuid.uuid4().hex[:12]}",
             name=name,
@@ -110,6 +115,13 @@ class Fleet(Looking):
         self.crew.spawn(self.crew.bring_up, name)
         summary = self._summary(name)
         return replace(summary, status="starting") if summary.status == "pending" else summary
+
+    @staticmethod
+    def _check_shared(owner: AgentRecord, project: str) -> None:
+        if owner.deleting_at is not None:
+            raise Conflict(f"the workspace of {owner.name} cannot be shared: that agent is being deleted")
+        if owner.project != project or owner.workspace is None:
+            raise Conflict(f"the workspace of {owner.name} cannot be shared: it is not up, or of another project")
 
     async def delete(self, name: str) -> AgentRecord:
         """Begin to delete an agent, busy or not; unsaved work is saved first. Returns at once.

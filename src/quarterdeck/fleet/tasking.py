@@ -45,14 +45,14 @@ class Tasking(FleetCore):
         if record.started_at is None and self.crew.call_off(name):
             self.crew.roster.look(name)
             return None
-        client = await self.client(name)
-        facts = await client.facts()
+        facts = await (await self.client(name)).facts()
         if task_id is None:
             running = facts.current_task or facts.next_task
             if running is None:
                 raise Conflict(f"agent {name} has no task to cancel")
             task_id = running.id
-        return await client.cancel(task_id, incarnation=facts.incarnation)
+        # Asked for anew: the link may have been dropped, and its client closed, since the first answer.
+        return await (await self.client(name)).cancel(task_id, incarnation=facts.incarnation)
 
     async def answer(self, name: str, attention_id: str, answer: str) -> Attention:
         """Answer what an agent asks. Raises `NotFound`, `Conflict` (answered before), `InvalidInput`."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from anyio.to_thread import run_sync
+
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.fleet.git.leftover_plan import Leftover
-from quarterdeck.fleet.git.usage import find_leftovers, remove_leftover
+from quarterdeck.fleet.git.usage import disk_use, find_leftovers, remove_leftover
+from quarterdeck.fleet.model import AgentRecord
+from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.service import Fleet
 
-log = logging.getLogger(__name__)
-KEPT_HISTORY_SECONDS = 90 * 86400
+KEPT_HISTORY_DAYS = 90
 
 
 async def collect(fleet: Fleet, state: Path, *, dry_run: bool) -> list[Leftover]:
@@ -27,8 +29,9 @@ async def collect(fleet: Fleet, state: Path, *, dry_run: bool) -> list[Leftover]
     async def find() -> list[Leftover]:
         return await find_leftovers(state / "agents", living, repositories, scratch_folder=state / "scratch")
 
+    old = await _old_histories(fleet.records)
     if dry_run:
-        return await find()
+        return [*await find(), *(leftover for _, leftover in old)]
     removed: list[Leftover] = []
     kept: list[Leftover] = []
     # A branch is held by the folder that used it: it becomes removable when that is gone, in a second round.
@@ -43,7 +46,25 @@ async def collect(fleet: Fleet, state: Path, *, dry_run: bool) -> list[Leftover]
                 removed.append(leftover)
             except QuarterdeckError as error:
                 kept.append(replace(leftover, action="keep", reason=error.message))
-    forgotten = fleet.records.forget(time.time() - KEPT_HISTORY_SECONDS)
-    if forgotten:
-        log.info("the history of agents deleted long ago was removed: %s", ", ".join(forgotten))
+    for record, leftover in old:
+        try:
+            await run_sync(fleet.records.forget, record)
+            removed.append(leftover)
+        except QuarterdeckError as error:
+            kept.append(replace(leftover, action="keep", reason=error.message))
     return [*removed, *kept]
+
+
+async def _old_histories(records: Records) -> list[tuple[AgentRecord, Leftover]]:
+    """What agents did that were deleted long ago, oldest last."""
+    found: list[tuple[AgentRecord, Leftover]] = []
+    for record in records.deleted():
+        days = (time.time() - (record.deleted_at or 0)) / 86400
+        if days > KEPT_HISTORY_DAYS:
+            grave = records.grave(record)
+            reason = f"agent {record.name} was deleted {days:.0f} days ago, histories are kept for {KEPT_HISTORY_DAYS}"
+            item = Leftover(
+                kind="history", what=str(grave), action="remove", reason=reason, bytes=await disk_use(grave)
+            )
+            found.append((record, item))
+    return found

@@ -9,8 +9,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import anyio
 import msgspec
@@ -25,7 +26,7 @@ from quarterdeck.events import Bus, Event
 from quarterdeck.fleet.backends.local import LocalBackend
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.service import Fleet
-from quarterdeck.hub import place
+from quarterdeck.hub import logfile, place
 from quarterdeck.hub.http import HubApi, document
 from quarterdeck.hub.metadata_http import MetadataProxy
 from quarterdeck.hub.service import Hub
@@ -72,7 +73,8 @@ async def open_hub(given: HubSettings) -> AsyncIterator[Hub]:
     nursery = Nursery(place.prepare(given.state) / "nursery.log")
     backend = LocalBackend(given.state / "agents", log_level=given.log_level, nursery=nursery)
     async with AsyncExitStack() as stack:
-        events = stack.enter_context((place.prepare(given.state) / place.EVENTS_FILE).open("a", encoding="utf-8"))
+        # Not buffered: what a full disk refuses is lost, and does not stand in the way of what comes after.
+        events = stack.enter_context((place.prepare(given.state) / place.EVENTS_FILE).open("ab", buffering=0))
         bus.subscribe(_write_to(events))
         bus.subscribe(lambda event: log.info("%s %s", type(event).__name__, _brief(event)))
         helpers = await stack.enter_async_context(anyio.create_task_group())
@@ -82,14 +84,12 @@ async def open_hub(given: HubSettings) -> AsyncIterator[Hub]:
         yield Hub(fleet, given.folder, given.state)
 
 
-def _write_to(file: TextIO) -> Callable[[Event], None]:
+def _write_to(file: FileIO) -> Callable[[Event], None]:
     def write(event: Event) -> None:
         if file.tell() > MAX_EVENT_FILE_BYTES:
             file.seek(0)
             file.truncate()
-        line = msgspec.json.encode({"event": type(event).__name__, **asdict(event)}).decode()
-        file.write(line + "\n")
-        file.flush()
+        file.write(msgspec.json.encode({"event": type(event).__name__, **asdict(event)}) + b"\n")
 
     return write
 
@@ -182,6 +182,7 @@ async def serve(given: HubSettings, ready: Callable[[str, str], None] = lambda u
             )  # fmt: skip
             group = await stack.enter_async_context(anyio.create_task_group())
             group.start_soon(_serve_http, server, listener, name="http")
+            group.start_soon(logfile.keep_small, given.state / "hub" / place.LOG_FILE, name="log")
             place.announce(
                 given.state,
                 place.HubInfo(
@@ -190,6 +191,7 @@ async def serve(given: HubSettings, ready: Callable[[str, str], None] = lambda u
                     url=url,
                     folder=str(given.folder),
                     version=__version__,
+                    identity=proctree.identity(os.getpid()) or "",
                 ),
             )
             ready(url, token)

@@ -6,6 +6,7 @@ waits takes a cursor and ends within 25 seconds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -19,7 +20,7 @@ from pydantic import Field
 from pydantic import ValidationError as PydanticValidationError
 
 from quarterdeck import __version__
-from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.errors import InternalError, InvalidInput, QuarterdeckError
 from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.looking import LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
@@ -29,6 +30,7 @@ from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub
 from quarterdeck.sidecar.model import Attention, Status, Task
 
+log = logging.getLogger(__name__)
 R = TypeVar("R")
 _INSTRUCTIONS = (
     "Quarterdeck runs a fleet of coding agents, each in a git worktree on a branch of its own. Create agents with "
@@ -99,6 +101,13 @@ def _translated(tool: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]
             return await tool(*args, **kwargs)
         except QuarterdeckError as error:
             raise told(error) from error
+        except Exception as error:
+            # FastMCP would mask it without any code; what went wrong is for the log.
+            log.exception("the tool %s failed", tool.__name__)
+            hint = "the agents are not touched by it; `qd status` tells how the hub is"
+            raise told(
+                InternalError("something went wrong inside; the hub's log has the details", hint=hint)
+            ) from error
 
     return call
 
@@ -189,7 +198,10 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     @server.tool(annotations=_SAFE)
     @_translated
     async def restart_agent(agent_name: AgentName) -> AgentSummary:
-        """Bring an agent back in a new incarnation with its history; a task that was running is lost, not repeated."""
+        """Bring an agent back in a new incarnation with its history; a task that is running is canceled, not repeated.
+
+        When its sidecar is dead already, what was running is lost.
+        """
         return await fleet.restart(agent_name)
 
     @server.tool(annotations=_READS)
@@ -322,6 +334,7 @@ def _add_work(server: FastMCP[Any], hub: Hub) -> None:
     ) -> AgentMerge:
         """Bring an agent's commits home to the base branch, after the project's check passed in a scratch worktree.
 
-        A conflict or a failing check changes nothing and names the files or the output.
+        A conflict or a failing check changes nothing and names the files or the output. A call that is given up
+        does not end the merge: last_merge of show_agent tells what became of it.
         """
         return await hub.merge(agent_name, method, message)

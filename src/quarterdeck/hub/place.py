@@ -23,13 +23,14 @@ EVENTS_FILE = "events.jsonl"
 
 
 class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A running hub: which process, where it listens, for which folder."""
+    """A running hub: which process (`proctree.identity`), where it listens, for which folder."""
 
     pid: int
     started_at: float
     url: str
     folder: str
     version: str
+    identity: str
 
 
 def prepare(state: Path) -> Path:
@@ -40,7 +41,7 @@ def prepare(state: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise StorageRefused(
             f"the state folder {state} cannot be written: {error.strerror}; nothing was started",
@@ -69,15 +70,43 @@ def lock(state: Path) -> Iterator[None]:
 
 
 def token(state: Path) -> str:
-    """The hub's bearer token, made at the first call, mode 0600."""
-    file = prepare(state) / TOKEN_FILE
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            out.write(secrets.token_urlsafe(32))
-    value = file.read_text().strip()
+    """The hub's bearer token, made at the first call, mode 0600; never empty. Raises `StorageRefused`."""
+    folder = prepare(state)
+    try:
+        value = stored_token(state) or _make_token(folder)
+    except OSError as error:
+        raise StorageRefused(f"the hub's token cannot be kept in {folder}: {error.strerror}") from error
     telemetry.hide(value)
     return value
+
+
+def stored_token(state: Path) -> str | None:
+    """The hub's token where there is one. Raises `OSError` when it cannot be read."""
+    try:
+        return (state / "hub" / TOKEN_FILE).read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def _make_token(folder: Path) -> str:
+    """Write a new one, whole or not at all, unless somebody else just did; the folder's lock decides who."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        made = stored_token(folder.parent)
+        if made is not None:
+            return made
+        value = secrets.token_urlsafe(32)
+        temporary = folder / f".{TOKEN_FILE}.tmp"
+        opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(opened, "w") as out:
+            out.write(value)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(folder / TOKEN_FILE)
+        return value
+    finally:
+        os.close(descriptor)
 
 
 def announce(state: Path, info: HubInfo) -> None:
@@ -91,6 +120,6 @@ def running(state: Path) -> HubInfo | None:
         info = read_json(state / "hub" / INFO_FILE, HubInfo)
     except InternalError:
         return None
-    if info is None or not proctree.is_alive(info.pid, info.started_at):
+    if info is None or not proctree.is_alive(info.pid, info.identity):
         return None
     return info

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from quarterdeck import __version__
-from quarterdeck.errors import InvalidInput, NotFound
+from quarterdeck.errors import InvalidInput, NotFound, QuarterdeckError
+from quarterdeck.events import MergeFailed, WorkMerged
 from quarterdeck.fleet.git.leftover_plan import Leftover
-from quarterdeck.fleet.model import AgentRecord
+from quarterdeck.fleet.git.merge import Method
+from quarterdeck.fleet.model import AgentRecord, MergeOutcome
 from quarterdeck.fleet.service import Fleet
 from quarterdeck.fleet.tidy import collect
 from quarterdeck.fleet.work import AgentDiff, AgentMerge, agent_diff, agent_merge
@@ -75,16 +79,38 @@ class Hub:
         raise InvalidInput(f"form is {form!r}, it is stat or patch")
 
     async def merge(self, name: str, method: str, message: str) -> AgentMerge:
-        """Bring an agent's work home. Raises `Conflict` with everything as it was, `InvalidInput`, `NotFound`."""
+        """Bring an agent's work home, and keep the outcome; it goes on when the client is gone.
+
+        Raises `Conflict` with everything as it was (also while a merge of this agent goes on), `InvalidInput`,
+        `NotFound`.
+        """
         if method not in ("merge", "rebase"):
             raise InvalidInput(f"method is {method!r}, it is merge or rebase")
-        return await agent_merge(
-            self._record(name),
-            self.fleet.projects,
-            method="merge" if method == "merge" else "rebase",
-            message=message,
-            scratch=self._state / "scratch",
+        record = self._record(name)
+        return await self.fleet.errands.carry_out(
+            f"merge-{name}",
+            partial(self._merge, record, "merge" if method == "merge" else "rebase", message),
+            twice=f"the work of agent {name} is being merged already; `qd agents show {name}` will tell the outcome",
         )
+
+    async def _merge(self, record: AgentRecord, method: Method, message: str) -> AgentMerge:
+        fleet, name, base = self.fleet, record.name, record.base
+        try:
+            done = await agent_merge(
+                record, fleet.projects, method=method, message=message, scratch=self._state / "scratch"
+            )
+        except QuarterdeckError as error:
+            self._keep(record, MergeOutcome(at=time.time(), base=base, failure=error.message))
+            fleet.bus.publish(MergeFailed(agent=name, base=base, reason=error.message))
+            raise
+        self._keep(record, MergeOutcome(at=time.time(), base=base, commits=done.commits, after=done.after))
+        fleet.bus.publish(WorkMerged(agent=name, base=base, after=done.after, commits=done.commits))
+        return done
+
+    def _keep(self, record: AgentRecord, outcome: MergeOutcome) -> None:
+        now = self.fleet.records.get(record.name)
+        if now is not None and now.id == record.id:
+            self.fleet.records.note(record.name, last_merge=outcome)
 
     async def gc(self, *, dry_run: bool) -> list[Leftover]:
         """What is left over, removed unless `dry_run`; never what holds unsaved work."""

@@ -99,6 +99,9 @@ class SidecarClient:
             raise Unreachable(f"agent {self._name} did not answer within {deadline:g} s") from error
         except httpx2.HTTPError as error:
             raise Unreachable(f"agent {self._name} cannot be reached: {error}") from error
+        except RuntimeError as error:
+            self._refuse_closed(error)
+            raise
         if response.status_code >= 400:
             try:
                 answered = msgspec.json.decode(response.content)
@@ -106,6 +109,11 @@ class SidecarClient:
                 answered = None
             raise error_from_json(answered, status=response.status_code)
         return response.content
+
+    def _refuse_closed(self, error: RuntimeError) -> None:
+        """Raise `Unreachable` where the link was dropped between two steps of a caller; any other is our own fault."""
+        if self._http.is_closed:
+            raise Unreachable(f"the connection to agent {self._name} was just given up; ask again") from error
 
     async def call(self, kind: type[T], method: str, path: str, **options: Any) -> T:
         """`request`, decoded. Raises `Unreachable` also when the answer is not what was agreed."""
@@ -177,6 +185,9 @@ class SidecarClient:
             response = await self._http.request(method, path, content=body or None, headers=dict(headers))
         except httpx2.HTTPError as error:
             raise Unreachable(f"agent {self._name} cannot be reached: {error or type(error).__name__}") from error
+        except RuntimeError as error:
+            self._refuse_closed(error)
+            raise
         return response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content
 
     async def forward_stream(self, path: str, *, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
@@ -191,6 +202,9 @@ class SidecarClient:
                     yield chunk
         except httpx2.HTTPError as error:
             raise Unreachable(f"the connection to agent {self._name} broke: {error}") from error
+        except RuntimeError as error:
+            self._refuse_closed(error)
+            raise
 
     @asynccontextmanager
     async def events(
@@ -209,6 +223,9 @@ class SidecarClient:
             raise Unreachable(f"agent {self._name} has been silent for {silence_seconds:g} s") from error
         except httpx2.HTTPError as error:
             raise Unreachable(f"the connection to agent {self._name} broke: {error}") from error
+        except RuntimeError as error:
+            self._refuse_closed(error)
+            raise
 
     async def _parse(self, response: httpx2.Response) -> AsyncIterator[ServerEvent]:
         buffer = b""

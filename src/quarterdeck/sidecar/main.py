@@ -98,7 +98,13 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
             if tcp is not None:
                 host, port = sockets[1].getsockname()[:2]
                 url = f"http://{host}:{port}"
-            address = files.Address(pid=os.getpid(), started_at=own_start, socket=str(path), url=url)
+            address = files.Address(
+                pid=os.getpid(),
+                started_at=own_start,
+                socket=str(path),
+                url=url,
+                identity=proctree.identity(os.getpid()) or "",
+            )
             write_private(folder / files.ADDRESS_FILE, address)
             log.info("serving agent %s on %s", spec.name, path)
             await session.run()

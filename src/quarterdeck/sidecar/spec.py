@@ -44,9 +44,10 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a running sidecar listens, and which process it is (`started_at` as `proctree.started_at`)."""
+    """Where a running sidecar listens, and which process it is (`proctree.identity`, empty in files of old)."""
 
     pid: int
     started_at: float
     socket: str
     url: str | None = None
+    identity: str = ""

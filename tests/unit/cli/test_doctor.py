@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,31 @@ async def test_the_default_agent_is_needed_the_others_are_not(repo: Path) -> Non
     ghost = findings["agent ghost (default)"]
     assert (ghost.state, ghost.required, ghost.to_do) == ("missing", True, "ask its maker")
     assert (findings["agent other"].state, findings["agent other"].required) == ("missing", False)
+
+
+async def test_the_bundled_codex_is_told_with_its_path(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the wheel has it: a module that knows where the program is."""
+    package = tmp_path / "site" / "codex_cli_bin"
+    package.mkdir(parents=True)
+    program = package / "codex"
+    (package / "__init__.py").write_text(
+        "from pathlib import Path\n\ndef bundled_codex_path():\n"
+        "    path = Path(__file__).with_name('codex')\n"
+        "    if not path.is_file():\n        raise FileNotFoundError('its program is missing')\n"
+        "    return path\n"
+    )
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "codex_cli_bin", raising=False)
+    broken = (await found(repo))["codex (bundled)"]
+    assert (broken.state, broken.found) == ("problem", "its program is missing")
+    program.write_text("#!/bin/sh\necho codex-cli 9.9.9\n")
+    program.chmod(0o755)
+    told = (await found(repo))["codex (bundled)"]
+    assert (told.state, told.required, told.found) == ("ok", False, f"codex-cli 9.9.9 ({program})")
+    assert "docs/providers.md" in told.to_do
+    monkeypatch.delitem(sys.modules, "codex_cli_bin")
 
 
 async def test_floors_that_are_not_met_carry_both_figures(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,16 @@ import io
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from quarterdeck.cli.hubclient import HubClient, path_of
+from quarterdeck.cli.main import cli
 from quarterdeck.cli.stdio import StdioBridge
 from quarterdeck.errors import Conflict, InternalError, InvalidInput, Unavailable
 
@@ -28,6 +31,10 @@ class Peer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        self.slow: dict[str, float] = {}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Silent: some clients do not wait for the answer."""
 
     @property
     def url(self) -> str:
@@ -43,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.asked.append((self.path, dict(self.headers), body))
+        time.sleep(self.server.slow.get(self.path, 0))
         status, kind, content = self.server.answers[self.path.split("?")[0]]
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -108,6 +116,26 @@ def test_nobody_and_nobody_in_time() -> None:
         deaf.listen()
         with pytest.raises(Unavailable, match="no answer in time"):
             HubClient(url, "t", timeout_seconds=0.1).get("/api/hub")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "answer"),
+    [
+        (["agents", "merge", "ada"], "/api/agents/ada/merge", {"base": "main", "commits": 0}),
+        (["gc", "--yes"], "/api/gc", []),
+    ],
+)
+def test_what_takes_long_is_waited_for(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, arguments: list[str], path: str, answer: Any
+) -> None:
+    """However short the time is within which the hub has to answer everything else."""
+    peer.answers = {path: (200, "application/json", json.dumps(answer).encode())}
+    peer.slow[path] = 0.6
+    monkeypatch.setattr(HubClient, "find", lambda: HubClient(peer.url, "t", timeout_seconds=0.1))
+    said = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert (said.exit_code, said.stderr) == (0, "")
+    with pytest.raises(Unavailable, match="no answer in time"):
+        HubClient(peer.url, "t", timeout_seconds=0.1).post(path)
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:7400", "ftp://x", "http://", "http://x:port", "http://x:99999"])

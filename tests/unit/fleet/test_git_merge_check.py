@@ -163,7 +163,7 @@ async def test_a_registration_whose_scratch_folder_is_gone_is_cleaned_too(
     repo: Path, merge_tree: Path, git: Git, commit: Commit, bring: Bring, tmp_path: Path
 ) -> None:
     commit(merge_tree, {"new.txt": "n\n"})
-    dead = tmp_path / "scratch" / "merge-999999-1-00000000"
+    dead = tmp_path / "scratch" / "merge-999999-ab.1-00000000"
     git(repo, "worktree", "add", "-q", "--detach", str(dead))
     shutil.rmtree(dead)
     alive = tmp_path / "scratch" / "somebody-elses"

@@ -421,3 +421,14 @@ async def test_a_rescue_that_cannot_be_read_back_is_an_error(
     monkeypatch.setattr(rescuing, "_commit", lose_the_blob)
     with pytest.raises(QuarterdeckError, match="cannot be read back"):
         await rescue(repo, tree, "ann", AT)
+
+
+async def test_a_rescue_is_found_again_by_its_name_and_time(repo: Path, tree: Path) -> None:
+    (tree / "a").write_text("precious")
+    made = [await rescue(repo, tree, "ann", at) for at in (AT, AT + 60, AT + 60)]
+    assert made[-1] is not None
+    newest = made[-1].ref
+    assert await rescuing.find_rescue(repo, "ann", AT - 5) == newest
+    assert await rescuing.find_rescue(repo, "ann", AT + 60.9) == newest, "refs tell whole seconds"
+    assert await rescuing.find_rescue(repo, "ann", AT + 61) is None, "that of an earlier agent of this name is not its"
+    assert await rescuing.find_rescue(repo, "an", AT - 5) is None

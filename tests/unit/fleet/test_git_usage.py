@@ -97,8 +97,11 @@ async def test_what_holds_work_is_kept_with_the_reason(
     lost = await make(repo, agents, git, "lost")
     (lost / "x").write_text("x")
     (repo / ".git" / "worktrees" / "workspace3").rename(tmp_path / "away")
+    orphan = await make(repo, agents, git, "orphan")
+    (orphan / ".git").unlink()
     found = await find(agents, repo)
     for name, reason in {
+        "orphan": "files that belong to no repository",
         "dirty": "1 uncommitted files",
         "loose": "commits that no branch holds",
         "merging": "a merge under way",
@@ -153,7 +156,7 @@ async def test_registrations_whose_folder_is_gone(repo: Path, agents: Path, git:
 
 
 async def test_scratch_worktrees_and_rescue_refs(repo: Path, agents: Path, git: Git, tmp_path: Path) -> None:
-    dead = tmp_path / "scratch" / "merge-999999-1-00000000"
+    dead = tmp_path / "scratch" / "merge-999999-ab.1-00000000"
     git(repo, "worktree", "add", "-q", "--detach", str(dead))
     (repo / "new").write_text("x")
     saved = await rescue(repo, repo, "ann", 0.0)

@@ -153,10 +153,34 @@ def test_a_crash_at_any_step_of_the_burial(tmp_path: Path, monkeypatch: pytest.M
     assert [t.id for t in offline.tasks(next_hub.grave(grave), offset=0, limit=5)[0]] == ["t"]
 
 
-def test_old_graves_are_forgotten(tmp_path: Path) -> None:
+def test_a_grave_is_forgotten(tmp_path: Path) -> None:
     records = Records(tmp_path)
     for name, at in (("old", 10.0), ("young", 1000.0)):
         records.create(record(name))
         records.bury(records.change(name, deleted_at=at))
-    assert records.forget(500.0) == ["old"]
-    assert [r.name for r in records.deleted()] == ["young"]
+    young, old = records.deleted()
+    records.forget(old)
+    records.forget(old)
+    assert records.deleted() == [young]
+
+
+def test_what_a_full_disk_refuses_is_known_and_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(tmp_path)
+    for name in ("a", "b"):
+        records.create(record(name))
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(files.os, "fsync", refuse)
+        assert records.note("a", gone_at=5.0).gone_at == 5.0
+        records.write_noted()
+        assert records.get("a") == record("a", gone_at=5.0)
+        assert again(tmp_path).get("a") == record("a")
+        with pytest.raises(StorageRefused):
+            records.change("a", spec="other")
+        records.note("b", gone_at=6.0)
+    records.bury(records.change("b", deleted_at=7.0))
+    records.write_noted()
+    assert again(tmp_path).all() == [record("a", gone_at=5.0)], "and nobody buried comes back"

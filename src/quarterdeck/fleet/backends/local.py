@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import process, proctree
 from quarterdeck.config import base_environment, passed
-from quarterdeck.errors import NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import InternalError, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.files import read_json, write_private
 from quarterdeck.fleet.backends.nursery import Nursery
 from quarterdeck.fleet.git import repository, rescue, usage, worktree
@@ -24,10 +25,12 @@ from quarterdeck.sidecar import spec as files
 from quarterdeck.sidecar.client import SidecarClient
 from quarterdeck.sidecar.spec import Address, LaunchSpec
 
+log = logging.getLogger(__name__)
 _START_SECONDS = 20.0
 _TWIN_SECONDS = 1.0
 _KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.004
+_SIDECAR = "quarterdeck.sidecar"
 
 
 class LocalBackend:
@@ -76,7 +79,7 @@ class LocalBackend:
         if pid is None:
             command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
             pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
-        born = proctree.started_at(pid)
+        born = proctree.identity(pid)
         try:
             return await self._first_word(record, pid)
         except anyio.get_cancelled_exc_class():
@@ -114,7 +117,7 @@ class LocalBackend:
     def _exit_of(pid: int) -> int | None:
         """The exit code of a process that ended, -1 where only that it ended is known; None while it runs."""
         code = process.reap().get(pid)
-        if code is None and proctree.started_at(pid) is None:
+        if code is None and proctree.identity(pid) is None:
             return -1
         return code
 
@@ -129,34 +132,46 @@ class LocalBackend:
         return lines[-1] if lines else "its log is empty"
 
     async def address(self, record: AgentRecord) -> Address | None:
-        """What the sidecar wrote into the agent's folder."""
+        """What the sidecar wrote into the agent's folder. Raises `InternalError` when it cannot be read."""
         return read_json(self.folder(record) / files.ADDRESS_FILE, Address)
 
     async def gone(self, record: AgentRecord) -> str | None:
-        """Certain, since pid and start time name one process for ever."""
+        """Certain, since pid and identity name one process for ever."""
         address = await self.address(record)
         if address is None:
             return "its sidecar is not running"
-        if proctree.is_alive(address.pid, address.started_at):
+        if self._runs(record, address):
             return None
         code = process.reap().get(address.pid)
         how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         return f"its sidecar, process {address.pid}, is gone{how} and did not end in good order"
 
+    def _runs(self, record: AgentRecord, address: Address) -> bool:
+        """Whether the very process that wrote the address is there."""
+        if address.identity:
+            return proctree.is_alive(address.pid, address.identity)
+        # Written by an older Quarterdeck: what it tells of the start is moved by a clock that is set.
+        return any(each.pid == address.pid for each in proctree.working_in(self.folder(record), _SIDECAR))
+
     async def stop(self, record: AgentRecord, *, grace_seconds: float) -> None:
         """Ask, then signal, then kill; afterwards the agent's mark is on no process any more."""
-        address = await self.address(record)
+        try:
+            address = await self.address(record)
+        except InternalError as error:
+            # The agent can reach that file. Whatever it did to it, its processes are found by its mark.
+            log.warning("agent %s is ended by force: %s", record.name, error.message)
+            address = None
         if address is not None and await self.gone(record) is None:
             with anyio.move_on_after(grace_seconds):
                 await self._ask_to_end(record, address)
-                while proctree.is_alive(address.pid, address.started_at):
+                while self._runs(record, address):
                     process.reap()
                     await anyio.sleep(_POLL_SECONDS)
-            if proctree.is_alive(address.pid, address.started_at):
+            if self._runs(record, address):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(address.pid, signal.SIGKILL)
                 with anyio.move_on_after(_KILL_SECONDS):
-                    while proctree.is_alive(address.pid, address.started_at):
+                    while self._runs(record, address):
                         process.reap()
                         await anyio.sleep(_POLL_SECONDS)
         await run_sync(self._end_unannounced, record)
@@ -179,7 +194,7 @@ class LocalBackend:
         """End a sidecar that has not said where it listens: its hub was killed, or called it off, while it came up."""
         end = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < end:
-            found = proctree.working_in(self.folder(record), "quarterdeck.sidecar")
+            found = proctree.working_in(self.folder(record), _SIDECAR)
             if not found:
                 return
             proctree.signal_all(found, signal.SIGKILL)
@@ -191,7 +206,12 @@ class LocalBackend:
             return Removed()
         repo, path = Path(record.repo), Path(record.workspace or self.folder(record) / "worktree")
         if not repo.is_dir():
-            return Removed(notes=[f"the repository {repo} is gone; nothing could be saved or removed there"])
+            if path.is_dir() and any(path.iterdir()):
+                raise Unavailable(
+                    f"the repository {repo} is gone, so the work in {path} cannot be saved; it is still there",
+                    hint="bring the repository back, or move that folder to where it is to be kept",
+                )
+            return Removed(notes=[f"the repository {repo} is gone; there was nothing to save"])
         branch = record.branch or await worktree.branch_of(repo, path)
         if branch is None:
             return Removed()  # it was never made
@@ -201,9 +221,13 @@ class LocalBackend:
             rescued = await rescue.rescue(repo, path, record.name, time.time())
             if rescued is not None and rescued.not_kept:
                 notes.append(f"could not be saved: {'; '.join(rescued.not_kept)}")
+        ref = rescued.ref if rescued else record.rescue_ref
+        if ref is None and record.deleting_at is not None:
+            # The hub before this one may have been killed between the rescue and its record.
+            ref = await rescue.find_rescue(repo, record.name, record.deleting_at)
         removed = await worktree.remove(repo, path, branch, base=record.base)
         return Removed(
-            rescue_ref=rescued.ref if rescued else record.rescue_ref,
+            rescue_ref=ref,
             rescue_files=rescued.files if rescued else 0,
             branch_kept=removed.branch if removed.branch_kept else None,
             notes=notes,

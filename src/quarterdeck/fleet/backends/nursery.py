@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,15 +60,17 @@ class Nursery:
                 return None
             request = json.dumps({"folder": str(folder), "env": dict(env), "log_level": log_level})
             try:
-                with anyio.fail_after(_ANSWER_SECONDS):
-                    # Not to be cut off half-way: the answer belongs to this request.
-                    with anyio.CancelScope(shield=True):
-                        await child.stdin.send(request.encode() + b"\n")
-                        answer = json.loads(await out.receive_until(b"\n", _MAX_LINE))
+                # Not to be cut off half-way by anybody else: the answer belongs to this request.
+                with anyio.fail_after(_ANSWER_SECONDS, shield=True):
+                    await child.stdin.send(request.encode() + b"\n")
+                    answer = json.loads(await out.receive_until(b"\n", _MAX_LINE))
             except (TimeoutError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError,
                     anyio.ClosedResourceError, QuarterdeckError, ValueError) as error:  # fmt: skip
                 log.warning("the nursery did not answer: %r", error)
                 self._child = None
+                # Else it might fork a second sidecar for this folder when it comes to itself.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
                 return None
         if "pid" not in answer:
             log.warning("the nursery could not fork: %s", answer.get("error"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BRANCH_PREFIX = "qd/"
-Kind = Literal["folder", "worktree", "branch", "scratch", "rescue"]
+Kind = Literal["folder", "worktree", "branch", "scratch", "rescue", "history"]
 Action = Literal["remove", "keep"]
 
 
@@ -19,8 +19,8 @@ Action = Literal["remove", "keep"]
 class Leftover:
     """One thing found: a path, branch or ref (`what`), its bytes on the disk (0 for refs), and what to do.
 
-    A `worktree` is a registration in `repo` whose folder is gone. `base` is the branch that has, or has
-    not, a branch's work; `sha` its commit.
+    A `worktree` is a registration in `repo` whose folder is gone, a `history` what a deleted agent did. `base`
+    is the branch that has, or has not, a branch's work; `sha` its commit.
     """
 
     kind: Kind

@@ -7,6 +7,7 @@ byte, on top of the worktree's HEAD; further parents keep what was staged and a 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,7 +58,7 @@ async def rescue(repo: Path, worktree: Path, name: str, at: float) -> Rescued | 
     head = await line(commands.commit_sha(repo, f"refs/heads/qd/{name}")) if own is None else await _head(place)
     with tempfile.TemporaryDirectory(prefix="qd-rescue-") as folder:
         taken = await snapshot.take(place, head, Path(folder), exact=True)
-    ref = await _free_ref(repo, f"{name}-{datetime.fromtimestamp(at, UTC):%Y%m%dT%H%M%SZ}")
+    ref = await _free_ref(repo, f"{name}-{_stamp(at)}")
     nested_refs, lost_history = await _keep_nested_history(place, taken, ref)
     not_kept = [shown(text) for text in (*taken.not_kept, *lost_history)]
 
@@ -86,6 +87,21 @@ async def rescue(repo: Path, worktree: Path, name: str, at: float) -> Rescued | 
         nested_refs=nested_refs,
         not_kept=not_kept,
     )
+
+
+async def find_rescue(repo: Path, name: str, since: float) -> str | None:
+    """The newest rescue ref of this name that was made since then (seconds since the epoch); None without one.
+
+    For a deletion that was interrupted before anybody wrote down where the work went.
+    """
+    made = re.compile(rf"{re.escape(RESCUE_PREFIX + name)}-(\d{{8}}T\d{{6}}Z)(?:-(\d+))?")
+    refs = parse.refs((await git(commands.refs(repo, RESCUE_PREFIX))).out)
+    found = [(m[1], int(m[2] or 1), ref) for ref in refs if (m := made.fullmatch(ref)) and m[1] >= _stamp(since)]
+    return max(found)[2] if found else None
+
+
+def _stamp(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y%m%dT%H%M%SZ}"
 
 
 def _is_folder(path: Path) -> bool:

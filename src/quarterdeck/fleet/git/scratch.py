@@ -1,6 +1,6 @@
 """Scratch worktrees, in which a merge is made and checked; none stays behind, even after a kill -9.
 
-The folder's name tells which process made it and when that started, so the next call knows the dead ones'.
+The folder's name tells which process made it (its identity), so the next call knows the dead ones'.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from quarterdeck.fleet.git.folders import remove_tree
 from quarterdeck.fleet.git.repository import git_dir, list_worktrees
 from quarterdeck.fleet.git.run import git
 
-_NAME = re.compile(r"merge-(\d+)-(\d+)-[0-9a-f]{8}")
+_NAME = re.compile(r"merge-(\d+)-([0-9a-f]*\.\d+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ async def scratch_worktree(repo: Path, folder: Path, sha: str) -> AsyncIterator[
     """A detached worktree at a commit below `folder`, gone afterwards with all processes that carry its mark."""
     shared = await git_dir(repo)
     pid = os.getpid()
-    name = f"merge-{pid}-{int((proctree.started_at(pid) or 0) * 1000)}-{secrets.token_hex(4)}"
+    name = f"merge-{pid}-{proctree.identity(pid)}-{secrets.token_hex(4)}"
     path = folder / name
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     try:
@@ -65,7 +65,7 @@ def _registry(shared: Path) -> contextlib.AbstractAsyncContextManager[None]:
 def is_stale(path: Path) -> bool:
     """Whether this is a scratch worktree's path whose maker is dead."""
     found = _NAME.fullmatch(path.name)
-    return found is not None and not proctree.is_alive(int(found[1]), int(found[2]) / 1000)
+    return found is not None and not proctree.is_alive(int(found[1]), found[2])
 
 
 async def stale_scratches(repo: Path, folder: Path) -> list[Path]:

@@ -113,8 +113,9 @@ async def _folder_facts(folder: Path) -> FolderFacts:
 
 
 async def unsaved_in(folder: Path) -> str:
-    """What a folder's checkouts hold that nothing else does, in words; "" for nothing."""
-    for checkout in await run_sync(_checkouts, folder, _DEPTH):
+    """What a folder holds that nothing else does, in words; "" for nothing."""
+    checkouts = await run_sync(_checkouts, folder, _DEPTH)
+    for checkout in checkouts:
         shared = await run_sync(_shared_of, checkout)
         own = own_git_dir(shared, checkout) if shared else None
         if shared is None or own is None:
@@ -129,6 +130,21 @@ async def unsaved_in(folder: Path) -> str:
         head = await line(commands.commit_sha(checkout, "HEAD"))
         if head and (await git(commands.unheld(own, checkout, head))).stdout:
             return f"commits that no branch holds in {checkout}"
+    return await run_sync(_files_of_nobody, folder, checkouts)
+
+
+def _files_of_nobody(folder: Path, checkouts: list[Path]) -> str:
+    """Files in folders without any `.git`, as in a worktree whose own was removed: no git knows whether they are saved.
+
+    Files of the folder itself are the agent's record and logs.
+    """
+    for each in _subfolders(folder):
+        if each.is_symlink() or any(
+            checkout.is_relative_to(each) or each.is_relative_to(checkout) for checkout in checkouts
+        ):
+            continue
+        if any(not inside.is_dir() for inside in each.rglob("*")):
+            return f"files that belong to no repository ({each})"
     return ""
 
 
