@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -130,6 +131,28 @@ async def test_the_limit_of_busy_agents_queues_visibly(repo: Path) -> None:
         canceled = await live.post("/api/agents/two/cancel")
         assert canceled["task"]["id"] == held["id"]
         assert canceled["task"]["state"] == "canceled"
+
+
+async def test_what_waited_when_a_sidecar_died_keeps_to_the_limit(repo: Path) -> None:
+    async with whole(repo, CONFIG.replace("[limits]", "[limits]\nbusy_agents = 1")) as live:
+        for name in ("one", "two"):
+            await live.create(name)
+            await live.until_status(name, "idle")
+        await live.task("one", "@hang")
+        await live.until_status("one", "busy")
+        behind = await live.task("one", "@once ran", queue=True)
+        assert not behind["held"], "it was to follow in the place that its agent had"
+        os.kill(live.sidecar_pid("one"), signal.SIGKILL)
+        await live.until_status("one", "failed")
+        await live.task("two", "@hang")
+        await live.until_status("two", "busy")
+        await live.post("/api/agents/one/restart")
+        line = await live.until("one", lambda a: a["status"] == "idle" and a["task"]["held"])
+        assert (line["task"]["id"], line["task"]["state"]) == (behind["id"], "queued")
+        await anyio.sleep(0.5)
+        assert not (live.state / "agents" / "one" / "worktree" / "ran").exists()
+        await live.post("/api/agents/two/cancel")
+        assert (await live.until_done("one", behind["id"]))["state"] == "succeeded"
 
 
 @pytest.mark.slow

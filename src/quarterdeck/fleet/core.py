@@ -118,6 +118,7 @@ class FleetCore:
             config_folder=str(self._folder),
             base=record.base,
             task_bytes=self._config.limits.task_bytes,
+            hold_waiting=self._limit.is_reached_without(record.name),
         )
 
     async def _deliver_first_task(self, record: AgentRecord) -> None:

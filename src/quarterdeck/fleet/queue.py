@@ -86,6 +86,10 @@ class BusyLimit:
         self._grant(name)
         return False
 
+    def is_reached_without(self, name: str) -> bool:
+        """Whether other agents take all places or wait for one, so that nothing of this agent may begin by itself."""
+        return len(self._busy() - {name}) >= self._limit or bool(self._held())
+
     def with_position(self, name: str, task: Task) -> Task:
         """A held task with its place in the fleet's queue, from 1."""
         if not task.held:

@@ -21,13 +21,14 @@ def _store(folder: Path) -> Iterator[Store | None]:
     if not file.exists():
         yield None
         return
-    store = Store(file, read_only=True)
     try:
-        yield store if store.is_made() else None
+        store = Store(file, read_only=True)
+        try:
+            yield store if store.is_made() else None
+        finally:
+            store.close()
     except sqlite3.Error as error:
         raise Unavailable(f"the agent's history cannot be read: {error}") from error
-    finally:
-        store.close()
 
 
 def tasks(

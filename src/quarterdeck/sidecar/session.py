@@ -107,6 +107,8 @@ class Session:
             await run_sync(proctree.kill_everything, None, self.spec.id, self.cgroup)
         self.store.forget_attention()
         self.turns.recover(self.incarnation)
+        if self.spec.hold_waiting:
+            self.store.hold_waiting()
         self.check_budget()
         if not self.budget_reason:
             await self._number()

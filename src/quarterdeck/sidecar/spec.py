@@ -41,6 +41,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     config_folder: str | None = None
     base: str | None = None
     task_bytes: int = 1_000_000
+    # The fleet is at its limit of busy agents: tasks that wait here from an earlier life are held, not begun.
+    hold_waiting: bool = False
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

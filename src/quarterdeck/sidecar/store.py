@@ -155,6 +155,11 @@ class Store(Journal):
             )
             self.add_event("task", {"state": "canceling"}, incarnation=incarnation, task_id=task_id)
 
+    def hold_waiting(self) -> None:
+        """Hold back every task that was not handed over yet."""
+        with self.transaction():
+            self.db.execute("UPDATE tasks SET held=1 WHERE sent_at IS NULL AND ended_at IS NULL")
+
     def release(self, task_id: str) -> None:
         """A task that was held back may run."""
         with self.transaction():
