@@ -274,7 +274,7 @@ def parse(text: str, *, origin: str) -> FileConfig:
     """Check the text of a `quarterdeck.toml`; `origin` names it in errors. Raises `InvalidInput`."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: too many digits, too many brackets
         raise InvalidInput(f"{origin} is not TOML: {error}") from error
     return convert(data, FileConfig, origin=origin)
 
@@ -304,7 +304,7 @@ def load_settings(
         if must_exist:
             raise InvalidInput(f"{file} does not exist", hint="deploy/examples has one to begin with") from None
         data = {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} cannot be read as TOML: {error}") from error
     known = set(VARIABLES)
     _override(data, kind, prefix, known)
@@ -335,7 +335,7 @@ def _value_of(name: str, text: str, kind: Any) -> Any:
     """What a variable says, checked alone so that the error can name it."""
     try:
         parsed: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = text
     for candidate in (text, parsed):
         try:

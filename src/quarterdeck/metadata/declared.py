@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from quarterdeck.metadata.collector import Collector
 from quarterdeck.metadata.collectors import taskfile
 from quarterdeck.metadata.collectors.command import CommandCollector
 from quarterdeck.metadata.model import check_key
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Declared:
             read()
         except QuarterdeckError as error:
             self._problems[name] = error.message
+        except Exception as error:
+            # Anybody may write these files: nothing in them may end the service of the agent beside it.
+            log.warning("%s cannot be read", name, exc_info=True)
+            self._problems[name] = f"{name} cannot be read: {type(error).__name__}: {error}"
         else:
             self._problems.pop(name, None)
 
