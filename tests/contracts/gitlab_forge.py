@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import anyio
 from quarterdeck.scripted.forge import Forge, Pull, _json, _message
 from quarterdeck.serving import run_uvicorn
 
+_PROJECT = re.compile(r"/api/v4/projects/([^?]+)\Z")
 _PATH = re.compile(r"/api/v4/projects/(.+?)/(merge_requests|pipelines)(?:/(\d+)(?:/(\w+))?)?\Z")
 
 
@@ -21,6 +23,8 @@ class GitlabForge(Forge):
 
     def _found(self, path: str, query: dict[str, str]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         match = _PATH.match(path)
+        if match is None and (project := _PROJECT.match(path)) and project[1] in self.pulls:
+            return 200, _json({"id": self._project_id(project[1]), "path_with_namespace": project[1]}), []
         if match is None or match[1] not in self.pulls:
             return 404, _message("404 Project Not Found"), []
         repository, kind, number, part = match.groups()
@@ -32,6 +36,10 @@ class GitlabForge(Forge):
             return 200, _json([self._job(repository, name) for name in failed]), []
         pull = self.pulls[repository][int(number)]
         return 200, _json(self._part(repository, pull, part)), []
+
+    @staticmethod
+    def _project_id(path: str) -> int:
+        return zlib.crc32(path.encode())
 
     def _part(self, repository: str, pull: Pull, part: str | None) -> Any:
         states = {"APPROVED": "approved", "CHANGES_REQUESTED": "requested_changes"}
@@ -63,6 +71,8 @@ class GitlabForge(Forge):
             "has_conflicts": not pull.mergeable,
             "sha": pull.sha,
             "source_branch": pull.branch,
+            "source_project_id": self._project_id(f"{pull.owner}/{repository.partition('/')[2]}"),
+            "target_project_id": self._project_id(repository),
             "target_branch": pull.base,
             "updated_at": pull.updated_at,
         }

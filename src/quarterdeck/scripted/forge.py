@@ -106,11 +106,13 @@ class Forge:
         """Set a commit status, the older kind of check: success, pending, failure or error."""
         self.statuses.setdefault((repository, sha), {})[context] = state
 
-    def review(self, repository: str, number: int, author: str, state: str, text: str = "") -> None:
+    def review(
+        self, repository: str, number: int, author: str, state: str, text: str = "", *, association: str = "MEMBER"
+    ) -> None:
         """Review a request: APPROVED, CHANGES_REQUESTED, COMMENTED or DISMISSED."""
         pull = self.pulls[repository][number]
         facts = {"id": number * 1000 + len(pull.reviews), "author": author, "state": state, "text": text}
-        pull.reviews.append({**facts, "sha": pull.sha})
+        pull.reviews.append({**facts, "sha": pull.sha, "association": association})
         pull.touch()
 
     def close(self, repository: str, number: int, *, merged: bool = False) -> None:

@@ -152,7 +152,7 @@ def review(url: str, path: str, number: int, facts: dict[str, Any]) -> dict[str,
         "_links": {"html": {"href": html}, "pull_request": {"href": f"{url}/repos/{path}/pulls/{number}"}},
         "submitted_at": SINCE,
         "commit_id": facts["sha"],
-        "author_association": "MEMBER",
+        "author_association": facts["association"],
     }
 
 

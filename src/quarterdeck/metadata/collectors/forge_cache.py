@@ -23,6 +23,8 @@ from anyio.to_thread import run_sync
 
 T = TypeVar("T")
 _LOOK_AGAIN_SECONDS = 0.03
+# Raised whenever a collector keeps something else of an answer, so that it never meets the old form.
+FORM = 2
 
 
 class Cached(msgspec.Struct):
@@ -54,7 +56,7 @@ class ForgeCache:
     """The files of one host and token, below a folder that is shared by the machine's processes."""
 
     def __init__(self, folder: Path, host: str, token: str | None) -> None:
-        mark = hashlib.sha256(f"{host}\0{token or ''}".encode()).hexdigest()[:16]
+        mark = hashlib.sha256(f"{FORM}\0{host}\0{token or ''}".encode()).hexdigest()[:16]
         self._folder = folder / mark
 
     async def read(self, address: str) -> Cached:
