@@ -83,7 +83,7 @@ class Store:
 
     def __init__(self, folder: Path, loaded: Loaded) -> None:
         self._folder = folder
-        self._journal = Journal(folder)
+        self._journal = Journal(folder, afresh=loaded.afresh)
         self._queue: list[_Wish] = []
         self._wake = asyncio.Event()
         self._closing = False
@@ -193,7 +193,7 @@ class Store:
         self.changes.close()
         for wish in self._queue:
             wish.answer.cancel()
-        if self.changes.revision % LIFE or self._journal.size > 1000:
+        if self.changes.revision % LIFE or self._journal.size > 1000 or self._journal.afresh:
             try:
                 await run_sync(self._journal.fold, self._snapshot())
             except QuarterdeckError as error:
