@@ -85,8 +85,8 @@ class MetadataService:
 
     @property
     def revision(self) -> int:
-        """The number of the last change."""
-        return self._store.changes.revision
+        """The number of the last change that reads show and streams have told."""
+        return self._store.changes.recorded
 
     # ---------------------------------------------------------------- reading
 
@@ -199,7 +199,7 @@ class MetadataService:
             while True:
                 missed = None if since is None else changes.since(since)
                 if missed is None:
-                    since = changes.revision
+                    since = changes.recorded
                     yield since, {fact.key: fact for fact in self._facts}
                 elif missed:
                     since = max(missed.values())
