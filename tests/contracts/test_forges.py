@@ -300,3 +300,29 @@ async def test_the_token_may_be_in_a_file(side: Side, tmp_path: Path, monkeypatc
     (tmp_path / "forge-token").write_text(TOKEN + "\n")
     assert (await collected(side, token_file=str(tmp_path / "forge-token")))["pull_request_state"] == "none"
     assert {asked.authorized for asked in side.forge.requests} == {True}
+
+
+@pytest.mark.parametrize("side", ["github"], indirect=True)
+async def test_every_page_of_checks_statuses_and_reviews_counts(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(3):  # a page has two
+        side.forge.check(REPOSITORY, side.sha, f"check{n}", "success" if n < 2 else "timed_out")
+        side.forge.status(REPOSITORY, side.sha, f"status{n}", "success" if n < 2 else "error")
+        side.forge.review(REPOSITORY, pull.number, f"r{n}", "APPROVED" if n < 2 else "CHANGES_REQUESTED")
+    facts = await collected(side)
+    assert [check["name"] for check in facts["pull_request_failing_checks"]] == ["check2", "status2"]
+    assert facts["pull_request_check_status"] == "failing"
+    assert [asked["author"] for asked in facts["pull_request_change_requests"]] == ["r2"]
+    side.forge.review(REPOSITORY, pull.number, "r2", "DISMISSED")
+    side.forge.status(REPOSITORY, side.sha, "status2", "pending")
+    side.forge.check(REPOSITORY, side.sha, "check2", "success")
+    facts = await collected(side, interval=0.001)
+    assert facts["pull_request_review_decision"] == "approved"
+    assert facts["pull_request_check_status"] == "pending"
+
+
+async def test_an_address_that_git_rewrites_is_followed(side: Side) -> None:
+    side.git(side.workspace, "remote", "set-url", "origin", "work:acme/shop.git")
+    side.git(side.workspace, "config", f"url.{side.forge.url}/.insteadOf", "work:")
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    assert (await collected(side))["pull_request_number"] == pull.number

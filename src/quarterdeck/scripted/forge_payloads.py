@@ -178,8 +178,8 @@ def check_run(url: str, path: str, sha: str, index: int, name: str, conclusion: 
     }
 
 
-def combined_status(url: str, path: str, sha: str, statuses: dict[str, str]) -> dict[str, Any]:
-    """A `CombinedCommitStatus` of the old kind of checks: context to state."""
+def combined_status(url: str, path: str, sha: str, statuses: dict[str, str], shown: dict[str, str]) -> dict[str, Any]:
+    """A `CombinedCommitStatus` of the old kind of checks: context to state, and those on this page."""
     own = f"{url}/repos/{path}/commits/{sha}"
     bad = any(state in ("failure", "error") for state in statuses.values())
     return {
@@ -197,7 +197,7 @@ def combined_status(url: str, path: str, sha: str, statuses: dict[str, str]) -> 
                 "created_at": SINCE,
                 "updated_at": SINCE,
             }
-            for index, (context, state) in enumerate(statuses.items(), 1)
+            for index, (context, state) in enumerate(shown.items(), 1)
         ],
         "sha": sha,
         "total_count": len(statuses),

@@ -54,7 +54,7 @@ class GithubCollector(ForgeCollector):
         documents = await together(
             forge.pages(f"{base}/pulls/{number}/reviews?per_page=100", _keep_reviews, max_age),
             forge.pages(f"{base}/commits/{sha}/check-runs?per_page=100", _keep_runs, max_age),
-            forge.get(f"{base}/commits/{sha}/status?per_page=100", _keep_statuses, max_age),
+            forge.pages(f"{base}/commits/{sha}/status?per_page=100", _keep_statuses, max_age),
         )
         reviews, runs, statuses = (seen.take(document) for document in documents)
         latest = latest_reviews(reviews)
