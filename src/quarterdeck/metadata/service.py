@@ -255,6 +255,12 @@ class MetadataService:
         return MetadataApi(self)
 
 
+def readiness(service: MetadataService, sees_all: bool) -> dict[str, Any]:
+    """That what is stored is loaded; with figures and problems only for who may see paths and commands' errors."""
+    health = service.health()
+    return {"ready": True, **(health if sees_all else {"status": health["status"]})}
+
+
 def _absolute(path: Path) -> Path:
     return path.absolute()
 
