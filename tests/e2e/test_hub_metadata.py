@@ -285,6 +285,9 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         assert told[0]["id"] == first["id"]
         memory = (await live.show("ada"))["metadata"]
         assert next(v["value"] for k, v in memory.items() if k.endswith("feedback"))["gave_up"] == ["checks"]
+        events = [json.loads(line) for line in (live.state / "hub" / "events.jsonl").read_text().splitlines()]
+        given_up = [event for event in events if event["event"] == "PullRequestGivenUp"]
+        assert [(event["agent"], event["kind"]) for event in given_up] == [("ada", "checks")]
         # A review is another event: its text is in the task, and the history shows where tasks came from.
         forge.review(REPOSITORY, ada.number, "carol", "CHANGES_REQUESTED", "tests, please")
         told = await until(lambda: here.told("ada"), lambda t: len(t) == 3)

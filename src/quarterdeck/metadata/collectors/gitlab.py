@@ -82,7 +82,7 @@ class GitlabCollector(ForgeCollector):
             checks=checks,
             failing=tuple(Check(job["name"], job["url"]) for job in jobs)
             or ((Check("pipeline", merge["pipeline_url"]),) if checks == "failing" else ()),
-            change_requests=tuple(_change_request(name, notes, merge["url"], merge["head"]) for name in asking),
+            change_requests=tuple(_change_request(name, notes, merge["url"]) for name in asking),
             head=merge["head"],
             base=merge["base"],
             updated_at=merge["updated_at"],
@@ -107,11 +107,11 @@ def decision(asking: list[str], reviewers: list[dict[str, Any]], approvals: dict
     return "approved" if approvals["by"] else "none"
 
 
-def _change_request(name: str, notes: list[dict[str, Any]], url: str, head: str) -> ChangeRequest:
+def _change_request(name: str, notes: list[dict[str, Any]], url: str) -> ChangeRequest:
     """A reviewer asks for changes without saying in which note: the last one written is the best we have."""
     note = next((n for n in notes if n["author"] == name), None)
     if note is None:
-        return ChangeRequest(f"{name}@{head[:12]}", name, "", url)
+        return ChangeRequest(f"by:{name}", name, "", url)
     return ChangeRequest(str(note["id"]), name, note["text"], f"{url}#note_{note['id']}")
 
 
