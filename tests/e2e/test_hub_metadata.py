@@ -230,6 +230,19 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
             yield Shop(live, forge)
 
 
+async def test_a_collector_that_hangs_costs_nobody_the_fresh_answer(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "repo")
+    fields = '\n[metadata.fields.hangs]\nrun = ["sleep", "60"]\n'
+    async with whole(repo, CONFIG + fields) as live:
+        await live.create("ada")
+        await live.until_status("ada", "idle")
+        answer = await live.http.get("/api/agents/ada/metadata", params={"fresh": "true"})
+        assert answer.status_code == 200, answer.text
+        data = answer.json()["data"]
+        assert data["git_branch"]["value"] == "qd/ada"
+        assert "5 s" in data["hangs"]["error"]
+
+
 async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) -> None:
     async with shop(tmp_path) as here:
         live, forge = here.live, here.forge

@@ -21,11 +21,15 @@ from quarterdeck.errors import (
     Unprocessable,
 )
 from quarterdeck.fleet.service import Fleet
+from quarterdeck.sidecar.client import DEADLINE_SECONDS
 
 _PREFIX = "/api/agents/{name}"
 _HANDED_ON = ("content-type", "if-match", "if-none-match", "last-event-id", "accept")
 _HANDED_BACK = ("content-type", "etag", "retry-after", "allow")
 _BODY_BYTES = 2 * 1024 * 1024
+# Collecting now takes as long as the slowest collector may: 5 s, or what a declared field says. The deadline for
+# the whole call must not be the same, or one that hangs would cost the answers of all others.
+FRESH_SECONDS = 65.0
 
 
 class MetadataProxy:
@@ -61,8 +65,13 @@ class MetadataProxy:
         """One request and its answer."""
         body = await web.read_body(call.request, _BODY_BYTES)
         client = await self._fleet.client(call.path["name"])
+        fresh = bool(call.query.get("fresh"))
         status, headers, data = await client.forward(
-            call.request.method, self._path(call), headers=self._headers(call), body=body
+            call.request.method,
+            self._path(call),
+            headers=self._headers(call),
+            body=body,
+            deadline=FRESH_SECONDS if fresh else DEADLINE_SECONDS,
         )
         kept = {name: value for name, value in headers.items() if name in _HANDED_BACK}
         return Response(data, status, kept)
