@@ -49,6 +49,7 @@ class Gathering:
         self._group: anyio.abc.TaskGroup
         self._declared: Declared
         self._load_problems: list[str] = []
+        self._unfit: dict[str, str] = {}
         self.peeked: frozenset[str] = frozenset()
 
     async def start(
@@ -63,11 +64,11 @@ class Gathering:
         from quarterdeck.metadata.collectors import builtin
 
         self._group = group
-        self._declared = Declared(self._workspace, config, config_folder)
-        for name, collector in builtin(config, self._workspace, task, base).items():
+        self._declared = Declared(self._workspace, config, config_folder, task)
+        for name, collector in builtin(base).items():
             self.add(name, collector)
-        self._add_third_parties()
         await self._reload()
+        self._add_third_parties()
         group.start_soon(self._watcher.run, name="metadata-watch")
         group.start_soon(self._reload_forever, name="metadata-reload")
 
@@ -114,9 +115,14 @@ class Gathering:
             log.warning("%s", error.message)
             return
         for name in change.gone:
-            self.remove(name)
+            self._unfit.pop(name, None)
+            if name in self._runners:
+                self.remove(name)
         for name, collector in change.new.items():
-            self.add(name, collector)
+            try:
+                self.add(name, collector)
+            except QuarterdeckError as error:
+                self._unfit[name] = f"{name} is not collected: {error.message}"
 
     def owner(self, key: str) -> str | None:
         """The collectors that declare this key, in words; None when it is free."""
@@ -236,7 +242,7 @@ class Gathering:
     @property
     def problems(self) -> list[str]:
         """What keeps collecting from working as declared, in words."""
-        return [*self._load_problems, *self._declared.problems]
+        return [*self._load_problems, *self._unfit.values(), *self._declared.problems]
 
     def health(self) -> dict[str, Any]:
         """Figures of the collectors and the file watcher."""

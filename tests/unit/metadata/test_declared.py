@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from quarterdeck import config
+from quarterdeck.config import FieldTable, MetadataTable
 from quarterdeck.errors import InvalidInput
 from quarterdeck.metadata import declared
 from quarterdeck.metadata.collectors import taskfile
 from quarterdeck.metadata.service import MetadataService
+from quarterdeck.scripted.forge import scripted_forge
 
 pytestmark = pytest.mark.anyio
 BAD_YAML = ["vars: {RELEASED: 2024-13-45}", "a: !!int abc", f"a: {'9' * 5000}", "a: !!timestamp x", "[" * 5000]
@@ -52,3 +55,43 @@ async def test_what_no_parser_foresees_is_a_problem_too(
     (repo / "Taskfile.yml").write_text("version: '3'")
     async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
         assert "nobody thought of that" in service.health()["problems"][0]
+
+
+async def test_a_field_that_cannot_be_a_key_is_a_problem(tmp_path: Path, repo: Path) -> None:
+    table = MetadataTable(fields={"not a key": FieldTable(run=["true"]), "fine": FieldTable(run=["echo", "7"])})
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config=table) as service:
+        assert "cannot be a key" in service.health()["problems"][0]
+        assert (await service.read(fresh=True)).data["fine"].value == 7
+
+
+async def test_all_of_the_metadata_table_takes_effect_without_a_restart(
+    tmp_path: Path, repo: Path, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QD_STATE_DIR", str(tmp_path / "state"))
+    async with (
+        scripted_forge() as forge,
+        MetadataService.open(tmp_path / "a", repo, agent="a", config_folder=repo) as service,
+    ):
+        git(repo, "remote", "add", "origin", forge.remote("acme/shop"))
+        pull = forge.open_pull("acme/shop", "main", sha="1" * 40)
+        data = (await service.read(fresh=True)).data
+        assert "pull_request_number" not in data
+        assert "task_id" not in data
+
+        host = forge.url.partition("://")[2]
+        (repo / "task.json").write_text('{"id": "7"}')
+        forge_table = f'[metadata.github]\nhosts = ["{host}"]\napi = "{forge.url}"\n'
+        (repo / "quarterdeck.toml").write_text('[metadata]\ntask_file = "task.json"\n' + forge_table)
+        await service._gathering._reload()
+        data = (await service.read(fresh=True)).data
+        assert data["pull_request_number"].value == pull.number
+        assert data["task_id"].value == "7"
+        health = service.health()["collectors"]
+        await service._gathering._reload()
+        assert service.health()["collectors"]["github"] == health["github"], "made anew though nothing changed"
+
+        (repo / "quarterdeck.toml").unlink()
+        await service._gathering._reload()
+        data = (await service.read()).data
+        assert "pull_request_number" not in data
+        assert "task_id" not in data
