@@ -73,4 +73,4 @@ lock:
 	@sh scripts/lock.sh
 
 clean:
-	rm -rf .venv .venvs .bench .agents .node .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venvs .bench .agents .gitlab-types .node .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
