@@ -154,3 +154,60 @@ def test_a_clean_stop(tmp_path: Path, repo: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(15) == 0
     assert '"v"' in (tmp_path / "facts" / "metadata.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ("x" * 4096, 201),
+        ("x" * 4097, 413),
+        (["x" * 4092], 201),  # compact, with its brackets and quotes, 4,096 bytes
+        (["x" * 4093], 413),
+        ({"k": list(range(1200))}, 413),
+        ("\n" * 4096, 201),  # a string is measured by itself, not by its escapes
+        (["\n" * 2046], 201),
+        (["\n" * 2047], 413),
+    ],
+    ids=range(8),
+)
+def test_the_edge_of_a_value(server: Served, value: object, status: int) -> None:
+    with server.client() as client:
+        client.delete("/metadata/edge").raise_for_status()
+        answer = client.put("/metadata/edge", json={"value": value})
+        assert answer.status_code == status, answer.text
+        if status == 201:
+            assert client.get("/metadata/edge").json()["value"] == value
+        else:
+            assert answer.json()["error"]["details"]["limit"] == 4096
+
+
+def test_the_edge_of_a_key(server: Served) -> None:
+    with server.client() as client:
+        assert client.put("/metadata/" + "k" * 256, json={"value": 1}).status_code == 201
+        assert client.get("/metadata/" + "k" * 256).json()["value"] == 1
+        assert client.put("/metadata/" + "k" * 257, json={"value": 1}).status_code == 413
+        client.delete("/metadata/" + "k" * 256).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (b'{"schema_version": 1, "revi', "torn or corrupt"),
+        (b'{"schema_version": 9, "revision": 1, "entries": {}}', "has schema_version 9"),
+    ],
+)
+def test_what_was_wrong_on_the_disk_is_told_over_http(tmp_path: Path, repo: Path, damage: bytes, words: str) -> None:
+    for value in ("first", "second"):
+        with served(tmp_path, repo) as server, server.client() as client:
+            client.put("/metadata/k", json={"value": value}).raise_for_status()
+    (tmp_path / "facts" / "metadata.json").write_bytes(damage)
+    with served(tmp_path, repo) as server:
+        with server.client() as client:
+            health = client.get("/health").json()
+            assert health["status"] == "degraded"
+            assert words in health["problems"][0]
+            assert "kept as metadata.json.unreadable-" in health["problems"][0]
+            assert "qd_metadata_degraded 1" in client.get("/metrics").text
+            assert client.get("/metadata/k").json()["value"] == "second", "an answered write is lost"
+        with server.client(token=None) as stranger:
+            assert stranger.get("/health").json() == {"ready": True, "status": "degraded"}
