@@ -103,6 +103,8 @@ class Runner:
     def __init__(self, collector: Collector, workspace: Path, publish: Publish) -> None:
         self.collector = collector
         self.name, self.deadline, self.max_age, self.trigger = _checked(collector)
+        # Asked for once: every read peeks, and whether an object fits a protocol takes longer than the peek itself.
+        self._peek = collector.peek if isinstance(collector, Peeking) else None
         self.peeked = frozenset(map(check_key, collector.peeked)) if isinstance(collector, Peeking) else frozenset()
         self.keys = _checked_keys(collector.keys)
         self._workspace = workspace
@@ -160,10 +162,11 @@ class Runner:
 
     def peek(self) -> Mapping[str, Any]:
         """What a collector that is `Peeking` sees right now; nothing when it fails."""
-        if not isinstance(self.collector, Peeking):
+        if self._peek is None:
             return {}
         try:
-            return {key: value for key, value in self.collector.peek(self._workspace).items() if key in self.peeked}
+            found = self._peek(self._workspace)
+            return found if found.keys() <= self.peeked else {key: found[key] for key in found.keys() & self.peeked}
         except Exception as problem:
             if self.error is None:
                 log.warning("collector %s cannot peek", self.name, exc_info=True)
