@@ -13,7 +13,7 @@ from quarterdeck.errors import NotFound, Unavailable
 from quarterdeck.events import Event, PullRequestFeedback, PullRequestGivenUp
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.facts import Gathered, parse_filter
-from quarterdeck.fleet.metadata import Starting, gather
+from quarterdeck.fleet.metadata import Ended, Starting, gather
 from quarterdeck.fleet.model import AgentRecord, derive_status
 from quarterdeck.fleet.pull_requests import FeedbackRounds, Given, GivenUp, PullRequestView, grouped
 from quarterdeck.fleet.tasking import Tasking
@@ -53,6 +53,8 @@ class _Source:
         if self.name not in self._fleet.crew.links:
             if status in ("pending", "starting"):
                 raise Starting(f"the agent is {status}")
+            if status in ("stopped", "failed"):
+                raise Ended(f"the agent is {status}")
             raise Unavailable(f"the agent is {status}")
         try:
             client = await self._fleet.client(self.name)

@@ -170,8 +170,7 @@ def decide(fleet: Sequence[Gathered], *, attempts: int) -> list[Decision]:
     """Which agents are to be told what: each event once, at most for `attempts` commits without success, never
     about a request that is closed, and one agent per request.
     """
-    known = {gathered.agent for gathered in fleet if gathered.state == "known"}
-    asleep = {gathered.agent for gathered in fleet} - known
+    silent = {gathered.agent for gathered in fleet if gathered.state != "known" and not gathered.ended}
     decisions = []
     for request in _requests(fleet):
         view = request.view
@@ -179,7 +178,7 @@ def decide(fleet: Sequence[Gathered], *, attempts: int) -> list[Decision]:
             continue
         before = _remembered(request)
         # Who was told before and does not answer right now is still at it: telling another would have two do it.
-        if before.agent in asleep:
+        if before.agent in silent:
             continue
         decision = _decision(request, before, _addressee(request, before), attempts)
         if decision.tasks or decision.remember is not None:

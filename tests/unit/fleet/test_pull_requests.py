@@ -155,6 +155,11 @@ def test_no_other_is_told_while_the_one_that_was_does_not_answer() -> None:
     pushed = {"pull_request_head": "b" * 40}
     assert memories.round(away, agent("b", **pushed)) == [], "two would work on the same"
     assert memories.round(agent("a", **pushed), agent("b", **pushed)) == [("a", f"{'b' * 12}:checks")]
+    # One that was stopped does nothing about it; so the other takes over.
+    ended = replace(away, ended=True)
+    stopped = Memories()
+    stopped.values = dict(memories.values)
+    assert stopped.round(ended, agent("b", pull_request_head="d" * 40)) == [("b", f"{'d' * 12}:checks")]
     # Gone for good, or at another branch: the other takes over, and is told nothing twice.
     assert memories.round(agent("b", **pushed)) == []
     assert memories.round(agent("b", pull_request_head="c" * 40)) == [("b", f"{'c' * 12}:checks")]
