@@ -241,6 +241,12 @@ async def test_a_collector_that_hangs_costs_nobody_the_fresh_answer(tmp_path: Pa
         data = answer.json()["data"]
         assert data["git_branch"]["value"] == "qd/ada"
         assert "5 s" in data["hangs"]["error"]
+        [before] = await live.hub.fleet.gather_metadata()
+        assert (before.state, before.ended) == ("known", False)
+        await live.post("/api/agents/ada/stop")
+        await live.until_status("ada", "stopped")
+        [after] = await until(live.hub.fleet.gather_metadata, lambda found: found[0].ended)
+        assert after.state == "unreachable"
 
 
 async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput, NotFound, Unavailable
 from quarterdeck.fleet.facts import parse_filter
-from quarterdeck.fleet.metadata import Starting, gather
+from quarterdeck.fleet.metadata import Ended, Starting, gather
 from quarterdeck.metadata.model import iso
 
 
@@ -81,6 +81,8 @@ class Source:
             raise NotFound("it has no metadata server")
         if self.kind == "starting":
             raise Starting("it is being brought up")
+        if self.kind == "ended":
+            raise Ended("it was stopped")
         await anyio.sleep(random.uniform(0, 0.01))
         at = time.time() + (3600 if self.kind == "ahead" else 0)
         return {"data": self.data, "meta": {"at": iso(at)}}
@@ -88,11 +90,13 @@ class Source:
 
 @pytest.mark.anyio
 async def test_every_kind_of_silence_is_told_apart() -> None:
-    kinds = ["ok", "hangs", "dead", "none", "starting", "ahead"]
+    kinds = ["ok", "hangs", "dead", "none", "starting", "ahead", "ended"]
     began = time.monotonic()
     found = await gather([Source(k, k) for k in kinds], agent_seconds=0.2)
     assert time.monotonic() - began < 0.5
-    assert [g.state for g in found] == ["known", "unreachable", "unreachable", "none", "starting", "known"]
+    states = ["known", "unreachable", "unreachable", "none", "starting", "known", "unreachable"]
+    assert [g.state for g in found] == states
+    assert [g.ended for g in found] == [False] * 6 + [True]
     assert found[0].clock_off_seconds is None
     assert found[5].clock_off_seconds == pytest.approx(3600, abs=2)
     assert "within 0.2 s" in (found[1].error or "")
