@@ -9,7 +9,7 @@ PYTEST = $(PY) -m pytest -q -p no:cacheprovider
 QUICK_TESTS = not slow and not fault
 WORKERS ?= 2
 
-.PHONY: help demo test check slow fault test-all bench conformance inspector picture proto docs lock clean run-venv dev-venv
+.PHONY: help demo test check slow fault test-all bench soak conformance inspector picture proto docs lock clean run-venv dev-venv
 
 help:
 	@echo "make demo        the main job, unattended: three agents work in a sample repository (ARGS=--keep)"
@@ -19,6 +19,7 @@ help:
 	@echo "make fault       kill -9 of agents, sidecars and hubs at random moments"
 	@echo "make test-all    the tests on every interpreter from 3.11 to 3.13 that is found"
 	@echo "make bench       measure, and compare with others (QUICK=1 for a short run, JSON=FILE)"
+	@echo "make soak        the metadata server under load for SECONDS=300: neither memory nor open files may grow"
 	@echo "make conformance the official MCP conformance runner (needs npm)"
 	@echo "make inspector   the official MCP Inspector over HTTP and stdio (needs npm)"
 	@echo "make docs        write what is generated in docs/ anew"
@@ -50,6 +51,9 @@ test-all:
 bench: dev-venv
 	@$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)") $(ARGS)
 
+soak: dev-venv
+	@$(PY) benchmarks/metadata.py --only "" --soak $(or $(SECONDS),300) --strict
+
 conformance: dev-venv
 	@bash scripts/conformance.sh
 
@@ -69,4 +73,4 @@ lock:
 	@sh scripts/lock.sh
 
 clean:
-	rm -rf .venv .venvs .bench .agents .node .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venvs .bench .agents .gitlab-types .node .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

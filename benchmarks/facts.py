@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from anyio.to_thread import run_sync
 
-from benchmarks import ROOT, metadata
+from benchmarks import ROOT, etcd_grpc, metadata
 from benchmarks.bed import hub, make_repository
 from benchmarks.metadata import ROWS, Row
 from benchmarks.results import Aim, Figure
@@ -62,6 +62,8 @@ def figures_of(row: Row) -> list[Figure]:
         ]
     if "mine" in raw:
         return _of_load(row, what)
+    if "grpc" in raw:
+        return _of_grpc(raw["grpc"], what.replace(" over gRPC", ""))
     if "delays" in raw:
         return [Figure(group=what, what=what, values=raw["delays"], aim=_under(200, row))]
     if "samples" in raw:
@@ -107,6 +109,19 @@ def _of_load(row: Row, what: str) -> list[Figure]:
                    failed=failed if ours else ""),
         ]  # fmt: skip
     return sorted(figures, key=lambda figure: figure.group)
+
+
+def _of_grpc(load: dict[str, Any], what: str) -> list[Figure]:
+    """The same load as in the row before, on etcd without its gateway."""
+    failed = f"{load['errors']} calls failed" if load["errors"] else ""
+    return [
+        Figure(group=group, what=named, who="etcd over gRPC", unit=unit, values=[] if failed else [value],
+               failed=failed, note=etcd_grpc.CLIENT)
+        for group, named, unit, value in (
+            (what, f"{what}: p95", "ms", load["p95"]),
+            (f"{what}, rate", f"{what}: per second", "", load["rps"]),
+        )
+    ]  # fmt: skip
 
 
 def _of_soak(row: Row, what: str) -> list[Figure]:

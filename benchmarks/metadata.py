@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "e2e")]
 from metadata_server import Server, running  # noqa: E402
 
+from benchmarks import etcd_grpc  # noqa: E402
 from benchmarks.loads import Load, etcd, etcd_get_script, etcd_put_script, put_script, wrk  # noqa: E402
 
 TOKEN = "benchmark-token-0123456789"
@@ -121,6 +122,8 @@ def bench_store(folder: Path, seconds: float) -> None:
             mine=asdict(reading),
             etcd=asdict(got),
         )
+        direct = etcd_grpc.load(theirs, "range", connections=100, seconds=seconds)
+        row("read one over gRPC, c=100", "", str(direct), grpc=asdict(direct))
         whole = load("/metadata", 100)
         row("read all (40 facts), c=100", str(whole), "", "p95 < 100 ms", whole.p95 < 100, mine=asdict(whole))
         for size, aim in ((100, "more than etcd's gateway"), (4000, "more than etcd's gateway")):
@@ -130,6 +133,8 @@ def bench_store(folder: Path, seconds: float) -> None:
                 met = mine.rps > its.rps and mine.errors == 0 if connections == 100 else None
                 row(f"durable writes of {size} B, c={connections}", str(mine), str(its), aim if connections == 100 else "", met,
                     mine=asdict(mine), etcd=asdict(its))  # fmt: skip
+            direct = etcd_grpc.load(theirs, "put", connections=100, seconds=seconds, size=size)
+            row(f"durable writes of {size} B over gRPC, c=100", "", str(direct), grpc=asdict(direct))
         healths: list[float] = []
         failed: list[int] = []
         stop = threading.Event()
@@ -334,14 +339,14 @@ def main() -> int:
     parser.add_argument("--soak", type=float, default=0, metavar="SECONDS", help="and a soak this long (300 in CI)")
     parser.add_argument("--strict", action="store_true", help="end with 1 when an aim is missed")
     options = parser.parse_args()
-    for program in ("etcd", "wrk"):
+    parts = options.only.split(",")
+    for program in ("etcd", "wrk") if "store" in parts else ("wrk",):
         if shutil.which(program) is None:
             print(f"{program} is missing (Debian: apt-get install etcd-server wrk)")
             return 2
     folder = Path(tempfile.mkdtemp(prefix="qd-bench-"))
     print(f"{'':44} {'ours':34} {'peer':34} {'aim':40} met")
     try:
-        parts = options.only.split(",")
         if "memory" in parts:
             bench_memory(folder)
         if "store" in parts:

@@ -38,8 +38,10 @@ collector. It comes with every sidecar, and runs alone for workspaces that are s
 qd metadata serve --workspace DIR --port 7411 --token-file FILE
 ```
 
-Loopback only, unless `--host` says otherwise, and then only with a token. Stored facts lie in one JSON file that
-anybody can read (`metadata.json`, mode 0600) and a journal beside it; a write is on the disk when it is answered.
+Loopback only, unless `--host` says otherwise, and then only with a token; with `--host 0.0.0.0` it may be called by any
+name. `/health`, `/health/live` and `/health/ready` need no token, but without it tell nothing but the status. Stored
+facts lie in one JSON file that anybody can read (`metadata.json`, mode 0600) and a journal beside it; a write is on the
+disk when it is answered.
 `GET /openapi.json` is the document of the API, `/mcp` serves the MCP tools `get_metadata`, `set_metadata`,
 `delete_metadata` and `report_task`. Through the hub the same calls are under `/api/agents/NAME/metadata`, and on the
 command line `qd metadata get|set|rm|watch`.
@@ -54,13 +56,13 @@ REFERENCE = """
 |---|---|
 | key | at most 256 characters, `[A-Za-z0-9][A-Za-z0-9._/-]*`; `watch` is taken |
 | value | any JSON of at most 4,096 bytes (a string is measured by itself, anything else in its compact form) |
-| all together | 1,000,000 bytes per agent |
+| all together | 1,000,000 bytes per agent: keys, values, descriptions, and 100 bytes for each fact |
 | refused | control characters except tab and newline, ANSI escapes, NUL, half surrogates, duplicate JSON keys, NaN |
 | statuses | 400 not JSON, 404 unknown, 409 collected, 412 precondition, 413 too large, 422 against a rule, 503 not ready, 507 disk |
 
 `ETag` is the revision of an entry's last change. `If-Match` makes a write conditional, `If-None-Match: *` makes it
-create only; without them the last write wins. A revision never means two things: each start of a server counts in a
-block of its own.
+create only; without them the last write wins. `HEAD` is `GET` without the body. A revision never means two things:
+each start of a server counts in a block of its own.
 
 ## Collectors
 
@@ -74,9 +76,11 @@ block of its own.
 
 A collector that fails leaves its last values with their age, `"stale": true` and the `error`; the others are not
 touched by it, and the answer is 200. Collectors never change the workspace. Answers of a forge are shared by all agents
-of a machine, asked for with conditional requests, and a tenth of the quota is left alone. The token of a forge goes to
-`github.com`, `gitlab.com` and the `hosts` in the configuration, and nowhere else. Changes of `quarterdeck.toml` and
-`Taskfile.yml` take effect without a restart.
+of a machine, asked for with conditional requests, and a tenth of the quota is left alone. The token of `github.com` or
+`gitlab.com` goes there and nowhere else, one that is configured for `hosts` to these. Of reviews on GitHub only those of
+owners, members and collaborators count; a request that comes from somebody else's fork is never taken for the branch's.
+Changes of `[metadata]` in `quarterdeck.toml` and of `Taskfile.yml` take effect without a restart; what is wrong in them
+is told in `/health`, and what they said before stays in force.
 
 Your own collector is a callable `workspace -> Collector` in the entry-point group `quarterdeck.metadata.collectors`;
 the contract is in `src/quarterdeck/metadata/collector.py`.
@@ -88,9 +92,10 @@ the contract is in `src/quarterdeck/metadata/collector.py`.
 nor false), `!KEY`.
 
 `list_pull_requests` (`qd prs`) shows the fleet by request. With `[pull_requests] feedback = true` a failing check or a
-request for changes becomes a task for the agent: once per head commit and event, at most `attempts` times without
-success, never for a closed request. What was told is remembered in the agent's own metadata under
-`pull_request_feedback`.
+request for changes becomes a task for the agent: failing checks once per head commit, a review once, for at most
+`attempts` commits without success (then the event `PullRequestGivenUp` says so), never for a closed request. What was
+told, and to whom, is remembered in the metadata of every agent on the request under `pull_request_feedback`, so that no
+second agent is told while the first does not answer.
 """
 
 
@@ -106,10 +111,12 @@ class Page:
         """A heading and what is to be said."""
         self.text += f"\n## {title}\n\n{words}\n" if words else f"\n## {title}\n"
 
-    def curl(self, *arguments: str, pretty: bool = True) -> None:
+    def curl(self, *arguments: str, pretty: bool = True, token: bool = True) -> None:
         """One call as one would type it, and what came back."""
         shown = " ".join(shlex.quote(a) if not a.startswith("$") else a for a in arguments)
-        command = ["curl", "-s", "-H", f"Authorization: Bearer {TOKEN}", *arguments[:-1], self._real + arguments[-1]]
+        shown = shown if token else f"-H 'Authorization:' {shown}"
+        shows = ["-H", f"Authorization: Bearer {TOKEN}"] if token else []
+        command = ["curl", "-s", *shows, *arguments[:-1], self._real + arguments[-1]]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         answer = done.stdout.replace(self._real, SHOWN).replace(str(self._folder), "DIR").strip()
         if pretty:
@@ -151,6 +158,10 @@ def write(page: Page, workspace: Path) -> None:
     page.curl("-N", "--max-time", "1", f"/metadata/watch?since={revision}", pretty=False)
     page.section("Health and figures")
     page.curl("/health/live", pretty=False)
+    page.curl("-i", "/health/ready", pretty=False)
+    page.text += "\nWithout the token:\n"
+    page.curl("/health/ready", pretty=False, token=False)
+    page.text += "\n`/health` says the same:\n"
     page.curl("/health")
     page.curl("/metrics", pretty=False)
 

@@ -136,16 +136,21 @@ class ForgeTable(_Table, frozen=True):
     """`[metadata.github]` and `[metadata.gitlab]`: where pull and merge requests are asked for.
 
     `hosts` are self-hosted ones beside the public one (as in remote addresses, with the port of http
-    ones); only these are ever sent the token. `api` is the API's address when it is not the usual one.
-    The token is in `token_file`, or in the first variable of `token_env` that is set. `interval` is how
-    old an answer may become.
+    ones). `api` is the API's address when it is not the usual one. The token is in `token_file` (relative
+    to the file's folder), or in the first variable of `token_env` that is set. These three are those of
+    `hosts`, and of the public host only without `hosts`: the public host's token, in the usual variables,
+    never goes to another host. `interval` is how old an answer may become.
     """
 
     hosts: list[str] = []
     api: str | None = None
-    token_env: list[str] = []
+    token_env: list[str] | None = None
     token_file: str | None = None
     interval: Seconds = 30
+
+
+# Where the public hosts' tokens are, unless the configuration says otherwise.
+FORGE_VARIABLES: dict[str, tuple[str, ...]] = {"github": ("GITHUB_TOKEN", "GH_TOKEN"), "gitlab": ("GITLAB_TOKEN",)}
 
 
 class MetadataTable(_Table, frozen=True):
@@ -153,8 +158,15 @@ class MetadataTable(_Table, frozen=True):
 
     fields: dict[str, FieldTable] = {}
     task_file: str | None = None
-    github: ForgeTable = ForgeTable(token_env=["GITHUB_TOKEN", "GH_TOKEN"])
-    gitlab: ForgeTable = ForgeTable(token_env=["GITLAB_TOKEN"])
+    github: ForgeTable = ForgeTable()
+    gitlab: ForgeTable = ForgeTable()
+
+    def token_variables(self) -> list[str]:
+        """Every variable in which a token may be looked for."""
+        tables = {"github": self.github, "gitlab": self.gitlab}
+        usual = [name for forge, table in tables.items() if table.hosts or table.token_env is None
+                 for name in FORGE_VARIABLES[forge]]  # fmt: skip
+        return [*usual, *(name for table in tables.values() for name in table.token_env or ())]
 
 
 class PullRequestsTable(_Table, frozen=True):
@@ -267,14 +279,29 @@ def load(folder: Path) -> FileConfig:
         return FileConfig()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file} cannot be read: {error}") from error
-    return parse(text, origin=str(file))
+    return _beside(folder, parse(text, origin=str(file)))
+
+
+def _beside(folder: Path, config: FileConfig) -> FileConfig:
+    """The configuration with paths that are meant relative to its file."""
+
+    def placed(table: ForgeTable) -> ForgeTable:
+        if not table.token_file:
+            return table
+        path = folder.absolute() / Path(table.token_file).expanduser()
+        return msgspec.structs.replace(table, token_file=str(path))
+
+    metadata = msgspec.structs.replace(
+        config.metadata, github=placed(config.metadata.github), gitlab=placed(config.metadata.gitlab)
+    )
+    return msgspec.structs.replace(config, metadata=metadata)
 
 
 def parse(text: str, *, origin: str) -> FileConfig:
     """Check the text of a `quarterdeck.toml`; `origin` names it in errors. Raises `InvalidInput`."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: too many digits, too many brackets
         raise InvalidInput(f"{origin} is not TOML: {error}") from error
     return convert(data, FileConfig, origin=origin)
 
@@ -304,7 +331,7 @@ def load_settings(
         if must_exist:
             raise InvalidInput(f"{file} does not exist", hint="deploy/examples has one to begin with") from None
         data = {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} cannot be read as TOML: {error}") from error
     known = set(VARIABLES)
     _override(data, kind, prefix, known)
@@ -335,7 +362,7 @@ def _value_of(name: str, text: str, kind: Any) -> Any:
     """What a variable says, checked alone so that the error can name it."""
     try:
         parsed: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = text
     for candidate in (text, parsed):
         try:

@@ -88,6 +88,14 @@ class MergeFailed(AgentEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PullRequestGivenUp(AgentEvent):
+    """As many attempts as are allowed did not mend the checks, or content the reviewers: a person has to look."""
+
+    kind: str
+    request: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentDeleted(AgentEvent):
     """It is gone; where its unsaved work went, if there was any."""
 

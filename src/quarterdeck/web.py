@@ -277,9 +277,10 @@ class Guard:
     """ASGI middleware: bearer token, Host and Origin, before anything else sees the request.
 
     `token` None means no token is asked for (a unix socket, whose file mode is the guard); an empty one, which
-    anybody could guess, is an `InternalError`. Requests
-    that came over a unix socket skip all checks. `open_paths` need no token. Browsers are kept out
-    by refusing foreign Hosts (DNS rebinding) and foreign Origins.
+    anybody could guess, is an `InternalError`. Requests that came over a unix socket skip all checks.
+    `open_paths` need no token; `may_see_all` says whether one was shown. Browsers are kept out by refusing
+    foreign Hosts (DNS rebinding) and foreign Origins. Of `hosts`, one that stands for every address (0.0.0.0,
+    ::) allows every Host, where a token is asked for: a page that was rebound to us does not have it.
     """
 
     def __init__(
@@ -287,7 +288,9 @@ class Guard:
     ) -> None:
         if token is not None and not token.strip():
             raise InternalError("an empty token guards nothing", hint="remove the token's file: a new one is made")
+        hosts = list(hosts)
         self._app = app
+        self._any_host = token is not None and any(map(_is_wildcard, hosts))
         self._token = token.encode() if token is not None else None
         self._hosts = {h.lower() for h in hosts}
         self._open = frozenset(open_paths)
@@ -302,21 +305,26 @@ class Guard:
             if refusal is not None:
                 await error_response(refusal)(scope, receive, send)
                 return
+            if scope["path"] in self._open:
+                scope = {**scope, _SEES_ALL: self._has_token(headers)}
         await self._app(scope, receive, send)
 
     def _refusal(self, path: str, headers: Mapping[bytes, bytes]) -> QuarterdeckError | None:
         host = _host_name(headers.get(b"host", b"").decode("latin-1"))
-        if not self._is_ours(host):
+        if not self._any_host and not self._is_ours(host):
             return PermissionDenied(f"the Host {host!r} is not ours", hint="use 127.0.0.1 or localhost")
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and not self._is_ours(_host_name(origin.partition("://")[2])):
             return PermissionDenied("requests from another web page are refused")
-        if self._token is None or path in self._open:
-            return None
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+        if path not in self._open and not self._has_token(headers):
             return Unauthenticated("a bearer token is needed", hint="`qd token` prints it on the hub's machine")
         return None
+
+    def _has_token(self, headers: Mapping[bytes, bytes]) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
 
     def _check_ours(self, name: str) -> bool:
         if name in self._hosts or name == "localhost":
@@ -325,6 +333,21 @@ class Guard:
             return ipaddress.ip_address(name).is_loopback
         except ValueError:
             return False
+
+
+_SEES_ALL = "quarterdeck.sees_all"
+
+
+def may_see_all(scope: Scope) -> bool:
+    """Whether a request for an open path may be answered with more than that we are well."""
+    return bool(scope.get(_SEES_ALL, True))
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False
 
 
 def _over_unix_socket(scope: Scope) -> bool:

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import gitlab_payloads as payloads
 
 from quarterdeck.scripted.forge import Forge, Pull, _json, _message
 from quarterdeck.serving import run_uvicorn
 
+_PROJECT = re.compile(r"/api/v4/projects/([^?]+)\Z")
 _PATH = re.compile(r"/api/v4/projects/(.+?)/(merge_requests|pipelines)(?:/(\d+)(?:/(\w+))?)?\Z")
 
 
@@ -21,54 +23,31 @@ class GitlabForge(Forge):
 
     def _found(self, path: str, query: dict[str, str]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         match = _PATH.match(path)
+        if match is None and (project := _PROJECT.match(path)) and project[1] in self.pulls:
+            return 200, _json(payloads.project(self.url, project[1])), []
         if match is None or match[1] not in self.pulls:
             return 404, _message("404 Project Not Found"), []
         repository, kind, number, part = match.groups()
         if number is None:
             return self._merge_requests(repository, query)
-        if kind == "pipelines":
-            pull = self.pulls[repository][int(number)]
-            failed = [n for n, r in self.checks.get((repository, pull.sha), {}).items() if r == "failure"]
-            return 200, _json([self._job(repository, name) for name in failed]), []
         pull = self.pulls[repository][int(number)]
+        if kind == "pipelines":
+            checks = self._checks(repository, pull)
+            failed = [name for name, result in checks.items() if result == "failure"]
+            return 200, _json([payloads.job(self.url, repository, pull, name, checks) for name in failed]), []
         return 200, _json(self._part(repository, pull, part)), []
 
+    def _checks(self, repository: str, pull: Pull) -> dict[str, str | None]:
+        return self.checks.get((repository, pull.sha), {})
+
     def _part(self, repository: str, pull: Pull, part: str | None) -> Any:
-        states = {"APPROVED": "approved", "CHANGES_REQUESTED": "requested_changes"}
         if part == "approvals":
-            by = [{"user": {"username": r["author"]}} for r in pull.reviews if r["state"] == "APPROVED"]
-            return {"approvals_required": 0, "approvals_left": 0, "approved_by": by}
+            return payloads.approvals(self.url, repository, pull)
         if part == "reviewers":
-            return [{"user": {"username": r["author"]}, "state": states[r["state"]]} for r in pull.reviews]
+            return [payloads.reviewer(self.url, review) for review in pull.reviews]
         if part == "notes":
-            return [
-                {"id": r["id"], "author": {"username": r["author"]}, "body": r["text"], "system": False}
-                for r in reversed(pull.reviews)
-            ]
-        return self._merge_request(repository, pull, whole=True)
-
-    def _job(self, repository: str, name: str) -> dict[str, Any]:
-        return {"name": name, "web_url": f"{self.url}/{repository}/-/jobs/1", "allow_failure": False}
-
-    def _merge_request(self, repository: str, pull: Pull, *, whole: bool) -> dict[str, Any]:
-        checks = self.checks.get((repository, pull.sha), {})
-        status = "failed" if "failure" in checks.values() else "running" if None in checks.values() else "success"
-        body = {
-            "iid": pull.number,
-            "web_url": f"{self.url}/{repository}/-/merge_requests/{pull.number}",
-            "title": pull.title,
-            "state": "opened" if pull.state == "open" else pull.state,
-            "draft": pull.draft,
-            "detailed_merge_status": "mergeable" if pull.mergeable else "conflict",
-            "has_conflicts": not pull.mergeable,
-            "sha": pull.sha,
-            "source_branch": pull.branch,
-            "target_branch": pull.base,
-            "updated_at": pull.updated_at,
-        }
-        if whole and checks:
-            body["head_pipeline"] = {"id": pull.number, "status": status, "web_url": f"{self.url}/p/{pull.number}"}
-        return body
+            return [payloads.note(self.url, repository, pull, review) for review in reversed(pull.reviews)]
+        return payloads.whole_merge_request(self.url, repository, pull, self._checks(repository, pull))
 
     def _merge_requests(self, repository: str, query: dict[str, str]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         found = [
@@ -84,7 +63,7 @@ class GitlabForge(Forge):
             rest = "&".join(f"{k}={v}" for k, v in {**query, "page": str(page + 1)}.items())
             address = f"{self.url}/api/v4/projects/{repository.replace('/', '%2F')}/merge_requests?{rest}"
             extra = [(b"link", f'<{address}>; rel="next"'.encode())]
-        return 200, _json([self._merge_request(repository, p, whole=False) for p in shown]), extra
+        return 200, _json([payloads.merge_request(self.url, repository, pull) for pull in shown]), extra
 
 
 @asynccontextmanager

@@ -231,6 +231,25 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
             yield Shop(live, forge)
 
 
+async def test_a_collector_that_hangs_costs_nobody_the_fresh_answer(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "repo")
+    fields = '\n[metadata.fields.hangs]\nrun = ["sleep", "60"]\n'
+    async with whole(repo, CONFIG + fields) as live:
+        await live.create("ada")
+        await live.until_status("ada", "idle")
+        answer = await live.http.get("/api/agents/ada/metadata", params={"fresh": "true"})
+        assert answer.status_code == 200, answer.text
+        data = answer.json()["data"]
+        assert data["git_branch"]["value"] == "qd/ada"
+        assert "5 s" in data["hangs"]["error"]
+        [before] = await live.hub.fleet.gather_metadata()
+        assert (before.state, before.ended) == ("known", False)
+        await live.post("/api/agents/ada/stop")
+        await live.until_status("ada", "stopped")
+        [after] = await until(live.hub.fleet.gather_metadata, lambda found: found[0].ended)
+        assert after.state == "unreachable"
+
+
 async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) -> None:
     async with shop(tmp_path) as here:
         live, forge = here.live, here.forge
@@ -286,6 +305,9 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         assert told[0]["id"] == first["id"]
         memory = (await live.show("ada"))["metadata"]
         assert next(v["value"] for k, v in memory.items() if k.endswith("feedback"))["gave_up"] == ["checks"]
+        events = [json.loads(line) for line in (live.state / "hub" / "events.jsonl").read_text().splitlines()]
+        given_up = [event for event in events if event["event"] == "PullRequestGivenUp"]
+        assert [(event["agent"], event["kind"]) for event in given_up] == [("ada", "checks")]
         # A review is another event: its text is in the task, and the history shows where tasks came from.
         forge.review(REPOSITORY, ada.number, "carol", "CHANGES_REQUESTED", "tests, please")
         told = await until(lambda: here.told("ada"), lambda t: len(t) == 3)

@@ -14,7 +14,7 @@ import pytest
 from quarterdeck.config import ForgeTable, MetadataTable
 from quarterdeck.fleet.facts import parse_filter
 from quarterdeck.fleet.metadata import gather
-from quarterdeck.fleet.pull_requests import MEMORY_KEY, give_feedback, grouped
+from quarterdeck.fleet.pull_requests import MEMORY_KEY, FeedbackRounds, Given, GivenUp, grouped
 from quarterdeck.metadata.collectors import forge_collector
 from quarterdeck.metadata.service import MetadataService
 from quarterdeck.scripted.forge import scripted_forge
@@ -86,13 +86,14 @@ async def test_from_the_forge_to_a_task(
         assert [g.agent for g in fleet if wanted.matches(g.values)] == ["alice"]
         assert alice.service.summary()["pull_request_number"] == pull.number
 
-        given = await give_feedback(fleet, attempts=2, port=port)
-        assert [(g.agent, g.kind) for g in given] == [("alice", "checks")]
+        feedback = FeedbackRounds(port, attempts=2)
+        events: list[Given | GivenUp] = await feedback.round(fleet)
+        assert [(event.agent, event.kind) for event in events] == [("alice", "checks")]
         assert "unit" in next(iter(alice.tasks.values()))
         assert bob.tasks == {}
 
         async def rounds() -> int:
-            await give_feedback(await gather(agents, agent_seconds=8, whole_seconds=9), attempts=2, port=port)
+            events.extend(await feedback.round(await gather(agents, agent_seconds=8, whole_seconds=9)))
             return len(alice.tasks)
 
         assert await rounds() == 1
@@ -104,6 +105,7 @@ async def test_from_the_forge_to_a_task(
             forge.check("acme/shop", pull.sha, "unit", "failure")
             assert await rounds() == expected
         assert alice.service.fact(MEMORY_KEY).value["gave_up"] == ["checks"]
+        assert events[-1] == GivenUp("alice", "checks", f"{forge.url.partition('://')[2]}/acme/shop#{pull.number}")
         forge.review("acme/shop", pull.number, "carol", "CHANGES_REQUESTED", "tests, please")
         assert await rounds() == 3
         assert "> tests, please" in list(alice.tasks.values())[-1]

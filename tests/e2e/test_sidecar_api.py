@@ -59,7 +59,50 @@ async def test_tcp_needs_the_token(idle: Sidecar) -> None:
         assert (await http.get("/v1/agent", headers=right)).json()["agent"] == "tester"
         assert (await http.get("/v1/agent", headers={**right, "Host": "evil.example"})).status_code == 403
         assert (await http.get("/v1/agent", headers={**right, "Origin": "http://evil.example"})).status_code == 403
-        assert (await http.get("/health")).status_code == 200
+        for path in ("/health", "/health/live", "/health/ready"):
+            assert (await http.get(path)).status_code == 200, path
+        # Figures and problems have paths and commands' errors in them.
+        assert (await http.get("/health")).json()["metadata"] is None
+        assert (await http.get("/health/ready")).json() == {"ready": True, "status": "ok"}
+        assert (await http.get("/metrics")).status_code == 401
+        assert (await http.get("/health", headers=right)).json()["metadata"]["file_watch"]
+        assert "git" in (await http.get("/health/ready", headers=right)).json()["collectors"]
+        assert "qd_metadata_reads_total" in (await http.get("/metrics", headers=right)).text
+
+
+async def test_a_stop_ends_the_streams_of_facts_in_good_order(tmp_path: Path) -> None:
+    async with sidecar(tmp_path / "agent", tmp_path / "work") as running:
+        await running.until(status="idle")
+        async with running.http.stream("GET", "/metadata/watch", timeout=20) as stream:
+            lines = stream.aiter_lines()
+            while "event: snapshot" not in await anext(lines):
+                pass
+            await running.post("/v1/stop")
+            async for _ in lines:  # ends, instead of breaking off
+                pass
+
+
+async def test_the_current_task_is_a_fact(idle: Sidecar) -> None:
+    long = "Make the " + "very " * 30 + "long thing work"
+    task = await idle.task(f"{long}\n@say working\n@hang")
+    await idle.until(status="busy", activity="working")
+    await idle.post("/v1/report", {"summary": "halfway there", "state": "working"})
+
+    async def facts() -> dict[str, Any]:
+        data = (await idle.get("/metadata", source="task", fresh="true"))["data"]
+        return {key: entry["value"] for key, entry in data.items()}
+
+    found = await facts()
+    assert found["task_id"] == task["id"]
+    assert found["task_title"] == long[:99] + "…"
+    assert found["task_state"] == "started"
+    assert (found["task_progress"], found["task_note"]) == ("working", "halfway there")
+    assert found["task_updated_at"] >= found["task_started_at"]
+    assert (await idle.facts())["metadata"]["task_title"] == found["task_title"]
+    await idle.post(f"/v1/tasks/{task['id']}/cancel")
+    await idle.end_of(task)
+    await idle.run("@say the next one")
+    assert "task_note" not in await facts(), "what was said of one task is no note of the next"
 
 
 async def test_one_sidecar_per_folder(idle: Sidecar) -> None:

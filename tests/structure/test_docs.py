@@ -61,7 +61,7 @@ def literal(field: Any) -> Any:
     if field.default_factory is msgspec.NODEFAULT and value is msgspec.NODEFAULT:
         return value
     # The page says of `token_env` what GitHub's table has.
-    return ["GITHUB_TOKEN", "GH_TOKEN"] if field.name == "token_env" else msgspec.to_builtins(value)
+    return list(config.FORGE_VARIABLES["github"]) if field.name == "token_env" else msgspec.to_builtins(value)
 
 
 def test_the_page_has_no_table_that_is_gone() -> None:

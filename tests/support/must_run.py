@@ -1,4 +1,4 @@
-"""In CI (QD_CI=1) what needs a real agent or real podman must run: a skip there is a failure.
+"""In CI (QD_CI=1) what needs a real agent, published types or real podman must run: a skip there is a failure.
 
 Pytest hooks; tests/conftest.py takes them up.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-MUST_RUN = ("real_agent", "podman")
+MUST_RUN = ("real_agent", "real_types", "podman")
 VARIABLE = "QD_CI"
 
 

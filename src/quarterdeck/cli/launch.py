@@ -55,7 +55,7 @@ def hub_environment(folder: Path) -> dict[str, str]:
 
     file = config.load(folder)
     keys = [name for table in (*BUILT_IN.values(), *file.providers.values()) for name in table.pass_env]
-    keys += [*file.metadata.github.token_env, *file.metadata.gitlab.token_env]
+    keys += file.metadata.token_variables()
     return {**config.base_environment(), **config.passed([*config.VARIABLES, *keys])}
 
 

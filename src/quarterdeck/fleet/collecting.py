@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 
 from quarterdeck.errors import NotFound, Unavailable
-from quarterdeck.events import PullRequestFeedback
+from quarterdeck.events import Event, PullRequestFeedback, PullRequestGivenUp
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.facts import Gathered, parse_filter
-from quarterdeck.fleet.metadata import Starting, gather
+from quarterdeck.fleet.metadata import Ended, Starting, gather
 from quarterdeck.fleet.model import AgentRecord, derive_status
-from quarterdeck.fleet.pull_requests import PullRequestView, give_feedback, grouped
+from quarterdeck.fleet.pull_requests import FeedbackRounds, Given, GivenUp, PullRequestView, grouped
 from quarterdeck.fleet.tasking import Tasking
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class _Source:
         if self.name not in self._fleet.crew.links:
             if status in ("pending", "starting"):
                 raise Starting(f"the agent is {status}")
+            if status in ("stopped", "failed"):
+                raise Ended(f"the agent is {status}")
             raise Unavailable(f"the agent is {status}")
         try:
             client = await self._fleet.client(self.name)
@@ -106,19 +108,21 @@ class Collecting(Tasking):
     async def follow_pull_requests(self) -> None:
         """For ever: what fails or is asked for on a pull request becomes a task for its agent."""
         settings = self._config.pull_requests
-        port = _Port(self)
+        rounds = FeedbackRounds(_Port(self), attempts=settings.attempts)
         while True:
             try:
-                given = await give_feedback(await self.gather_metadata(), attempts=settings.attempts, port=port)
+                for news in await rounds.round(await self.gather_metadata()):
+                    self.bus.publish(_event(news))
             except Exception:
                 # One bad answer must not end the following of all others.
                 log.exception("a round of pull-request feedback failed")
-                given = []
-            for each in given:
-                self.bus.publish(
-                    PullRequestFeedback(agent=each.agent, task_id=each.task_id, kind=each.kind, key=each.key)
-                )
             await anyio.sleep(settings.interval)
+
+
+def _event(news: Given | GivenUp) -> Event:
+    if isinstance(news, Given):
+        return PullRequestFeedback(agent=news.agent, task_id=news.task_id, kind=news.kind, key=news.key)
+    return PullRequestGivenUp(agent=news.agent, kind=news.kind, request=news.request)
 
 
 class _Port:

@@ -21,11 +21,13 @@ class Gathered:
 
     `state` says whether it has facts (`known`, `none`) or cannot tell (`starting`, `unreachable`, with
     `error` saying why). `clock_off_seconds` is set when its clock differs from ours by more than
-    a tolerance (positive: it is ahead); ages are its own differences and stay right.
+    a tolerance (positive: it is ahead); ages are its own differences and stay right. `ended` means that it
+    does not answer because it was stopped or failed: nothing is done by it until somebody starts it again.
     """
 
     agent: str
     state: State
+    ended: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     clock_off_seconds: float | None = None

@@ -22,11 +22,15 @@ class Starting(Unavailable):
     """The agent is being brought up: it cannot have facts yet."""
 
 
+class Ended(Unavailable):
+    """The agent was stopped, or failed: it does not work until somebody starts it again."""
+
+
 class MetadataSource(Protocol):
     """One agent that can be asked for its facts.
 
     `metadata` gives the body of its `GET /metadata`. It raises `NotFound` when the agent has no metadata
-    server, `Starting` while it comes up, and `Unavailable` when it cannot be reached.
+    server, `Starting` while it comes up, `Ended` when it was stopped, and `Unavailable` when it cannot be reached.
     """
 
     @property
@@ -69,6 +73,7 @@ async def _asked(source: MetadataSource, seconds: float) -> Gathered:
     body: Mapping[str, Any] | None = None
     error: str | None = f"no answer within {seconds:g} s"
     state: State = "unreachable"
+    ended = False
     with anyio.move_on_after(seconds):
         try:
             body = await source.metadata()
@@ -77,10 +82,10 @@ async def _asked(source: MetadataSource, seconds: float) -> Gathered:
         except Starting as problem:
             state, error = "starting", problem.message
         except QuarterdeckError as problem:
-            error = problem.message
+            error, ended = problem.message, isinstance(problem, Ended)
     took = time.monotonic() - began
     if body is None:
-        return Gathered(agent=source.name, state=state, error=error, took_seconds=took)
+        return Gathered(agent=source.name, state=state, ended=ended, error=error, took_seconds=took)
     data, meta = body.get("data"), body.get("meta")
     if not isinstance(data, Mapping) or not isinstance(meta, Mapping):
         return Gathered(

@@ -1,25 +1,30 @@
 """Pull requests across the fleet: the agents grouped by request, and what happens there told to its agent.
 
 The hub has no state, so everything durable lies with the agent: tasks are given with an idempotency key
-made of request, head commit and event, and what was given is remembered under one key of its metadata.
-A crash between the two repeats the same task, which the agent's sidecar then recognises.
+made of request and event, and what was given is remembered under one key of the metadata of every agent on
+the request: one that was told may not answer for a moment, and no other is to be told meanwhile. A crash
+between the two repeats the same task, which the agent's sidecar then recognises.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import anyio
+import msgspec
 
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.fleet.facts import Gathered
 
 log = logging.getLogger(__name__)
 MEMORY_KEY = "pull_request_feedback"
-REMEMBERED = 30
+REMEMBERED = 60
+MEMORY_BYTES = 3500
+REPORTED = 10_000
 Kind = Literal["checks", "review"]
 
 
@@ -45,22 +50,36 @@ class PullRequestView:
     error: str | None
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One request: how it is shown, the agent that knows it best, and all agents on it, by name."""
+
+    view: PullRequestView
+    freshest: Gathered
+    on_it: list[Gathered]
+
+
 def grouped(fleet: Sequence[Gathered]) -> list[PullRequestView]:
     """The fleet by request: open ones first, newest numbers first. The freshest agent's facts are shown."""
+    return [request.view for request in _requests(fleet)]
+
+
+def _requests(fleet: Sequence[Gathered]) -> list[_Request]:
     agents: dict[tuple[str, int], list[Gathered]] = {}
     for gathered in fleet:
         number = gathered.value("pull_request_number")
         if isinstance(number, int):
             agents.setdefault((_text(gathered, "repository"), number), []).append(gathered)
-    views = [_view(repository, number, on_it) for (repository, number), on_it in agents.items()]
-    return sorted(views, key=lambda view: (view.state != "open", view.repository, -view.number))
+    found = [_request(repository, number, on_it) for (repository, number), on_it in agents.items()]
+    return sorted(found, key=lambda r: (r.view.state != "open", r.view.repository, -r.view.number))
 
 
-def _view(repository: str, number: int, on_it: list[Gathered]) -> PullRequestView:
+def _request(repository: str, number: int, on_it: list[Gathered]) -> _Request:
+    on_it = sorted(on_it, key=lambda g: g.agent)
     freshest = min(on_it, key=lambda g: age if (age := _entry(g).get("age_seconds")) is not None else float("inf"))
     entry = _entry(freshest)
     failing = freshest.value("pull_request_failing_checks") or []
-    return PullRequestView(
+    view = PullRequestView(
         repository=repository,
         number=number,
         url=_text(freshest, "url"),
@@ -72,12 +91,13 @@ def _view(repository: str, number: int, on_it: list[Gathered]) -> PullRequestVie
         failing_checks=[str(check.get("name")) for check in failing if isinstance(check, Mapping)],
         reviews=_text(freshest, "review_decision"),
         head=_text(freshest, "head"),
-        agents=sorted(g.agent for g in on_it),
+        agents=[g.agent for g in on_it],
         updated_at=freshest.value("pull_request_updated_at"),
         age_seconds=entry.get("age_seconds"),
         stale=bool(entry.get("stale")),
         error=entry.get("error"),
     )
+    return _Request(view, freshest, on_it)
 
 
 def _entry(gathered: Gathered) -> Mapping[str, Any]:
@@ -95,65 +115,102 @@ def _text(gathered: Gathered, name: str) -> str:
 
 @dataclass(frozen=True)
 class Memory:
-    """What an agent was told about one request. `attempts` counts the tasks since it last went well."""
+    """What was told about one request, and to whom. `attempts` counts the commits since it last went well for
+    which something was told, `heads` has the last of them; each event in `sent` is told once.
+    """
 
     request: str
+    agent: str = ""
     sent: tuple[str, ...] = ()
     attempts: Mapping[str, int] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
     gave_up: tuple[str, ...] = ()
 
     def to_value(self) -> dict[str, Any]:
-        """As it is stored in the agent's metadata."""
-        return {
+        """As it is stored in the agents' metadata; the oldest events are left out where it would be too large."""
+        value: dict[str, Any] = {
             "request": self.request,
+            "agent": self.agent,
             "sent": list(self.sent[-REMEMBERED:]),
             "attempts": dict(self.attempts),
+            "heads": dict(self.heads),
             "gave_up": list(self.gave_up),
         }
+        while value["sent"] and len(msgspec.json.encode(value)) > MEMORY_BYTES:
+            value["sent"] = value["sent"][1:]
+        return value
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """One task to give: the key makes it one for ever."""
+    """One task to give: the key makes it one for ever, `event` is what is remembered of it."""
 
     agent: str
     kind: Kind
     key: str
+    event: str
     title: str
     prompt: str
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do for one agent: tasks to give, then what to remember (None: nothing changed)."""
+    """What to do about one request: tasks to give, then what to remember (None: nothing changed) and where, and
+    the kinds of events that are given up on with it.
+    """
 
     agent: str
     tasks: tuple[Feedback, ...] = ()
     remember: Memory | None = None
+    keepers: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
 
 
 def decide(fleet: Sequence[Gathered], *, attempts: int) -> list[Decision]:
-    """Which agents are to be told what: once per head commit and event, at most `attempts` times without
-    success, never about a request that is closed, and one agent per request.
+    """Which agents are to be told what: each event once, at most for `attempts` commits without success, never
+    about a request that is closed, and one agent per request.
     """
+    silent = {gathered.agent for gathered in fleet if gathered.state != "known" and not gathered.ended}
     decisions = []
-    for view in grouped(fleet):
+    for request in _requests(fleet):
+        view = request.view
         if view.state != "open" or (view.stale and view.error):
             continue
-        agent = _addressee(view, fleet)
-        decision = _for_agent(view, agent, attempts)
+        before = _remembered(request)
+        # Who was told before and does not answer right now is still at it: telling another would have two do it.
+        if before.agent in silent:
+            continue
+        decision = _decision(request, before, _addressee(request, before), attempts)
         if decision.tasks or decision.remember is not None:
             decisions.append(decision)
     return decisions
 
 
-def _addressee(view: PullRequestView, fleet: Sequence[Gathered]) -> Gathered:
-    """The agent that was told before, else the one that has the request's commit, else the first by name."""
-    on_it = sorted((g for g in fleet if g.agent in view.agents), key=lambda g: g.agent)
-    request = f"{view.repository}#{view.number}"
-    told = [g for g in on_it if read_memory(g.value(MEMORY_KEY), request).sent]
-    at_head = [g for g in on_it if g.value("git_head") == view.head]
-    return (told or at_head or on_it)[0]
+def _remembered(request: _Request) -> Memory:
+    """What all agents on it remember, since one that was told may not answer, or be gone."""
+    name = request_name(request.view.repository, request.view.number)
+    found = [read_memory(g.value(MEMORY_KEY), name) for g in request.on_it]
+    fullest = max(found, key=lambda memory: len(memory.sent))
+    sent = dict.fromkeys(event for memory in (fullest, *found) for event in memory.sent)
+    return replace(fullest, sent=tuple(sent)[-REMEMBERED:])
+
+
+def _addressee(request: _Request, before: Memory) -> Gathered:
+    """The agent that was told before, else one that has the request's commit, else the first by name."""
+    told = [g for g in request.on_it if g.agent == before.agent]
+    at_head = [g for g in request.on_it if g.value("git_head") == request.view.head]
+    return (told or at_head or request.on_it)[0]
+
+
+def request_name(repository: str, number: int) -> str:
+    """How a request is called in keys."""
+    return f"{_short(repository, 200)}#{number}"
+
+
+def _short(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def read_memory(value: Any, request: str) -> Memory:
@@ -161,52 +218,64 @@ def read_memory(value: Any, request: str) -> Memory:
     if not isinstance(value, Mapping) or value.get("request") != request:
         return Memory(request)
     sent, attempts, gave_up = value.get("sent"), value.get("attempts"), value.get("gave_up")
+    heads, agent = value.get("heads"), value.get("agent")
     return Memory(
         request,
+        agent if isinstance(agent, str) else "",
         tuple(map(str, sent)) if isinstance(sent, list) else (),
         {str(k): v for k, v in attempts.items() if isinstance(v, int)} if isinstance(attempts, Mapping) else {},
+        {str(k): str(v) for k, v in heads.items()} if isinstance(heads, Mapping) else {},
         tuple(map(str, gave_up)) if isinstance(gave_up, list) else (),
     )
 
 
-def _for_agent(view: PullRequestView, agent: Gathered, limit: int) -> Decision:
-    request = f"{view.repository}#{view.number}"
-    before = read_memory(agent.value(MEMORY_KEY), request)
-    sent, counts, gave_up = list(before.sent), dict(before.attempts), set(before.gave_up)
-    if view.checks == "passing":
-        counts.pop("checks", None)
-        gave_up.discard("checks")
-    if view.reviews == "approved":
-        counts.pop("review", None)
-        gave_up.discard("review")
+def _decision(request: _Request, before: Memory, agent: Gathered, limit: int) -> Decision:
+    view, at = request.view, request.view.head[:12]
+    sent, counts, heads = list(before.sent), dict(before.attempts), dict(before.heads)
+    gave_up = set(before.gave_up)
+    for kind, well in (("checks", view.checks == "passing"), ("review", view.reviews == "approved")):
+        if well:
+            counts.pop(kind, None)
+            heads.pop(kind, None)
+            gave_up.discard(kind)
     tasks = []
-    for feedback in _events(view, agent, request):
-        if feedback.key in sent:
+    for feedback in _events(request, agent.agent, before.request):
+        if feedback.event in sent:
             continue
-        if counts.get(feedback.kind, 0) >= limit:
-            gave_up.add(feedback.kind)
-            continue
-        counts[feedback.kind] = counts.get(feedback.kind, 0) + 1
-        sent.append(feedback.key)
+        # Several reviews of one commit are one attempt: the agent answers them with one more commit.
+        if heads.get(feedback.kind) != at:
+            if counts.get(feedback.kind, 0) >= limit:
+                gave_up.add(feedback.kind)
+                continue
+            counts[feedback.kind] = counts.get(feedback.kind, 0) + 1
+            heads[feedback.kind] = at
+        sent.append(feedback.event)
         tasks.append(feedback)
-    after = Memory(request, tuple(sent[-REMEMBERED:]), counts, tuple(sorted(gave_up)))
-    changed = after.to_value() != before.to_value()
-    return Decision(agent.agent, tuple(tasks), after if changed else None)
+    told = agent.agent if tasks else before.agent
+    after = Memory(before.request, told, tuple(sent[-REMEMBERED:]), counts, heads, tuple(sorted(gave_up)))
+    value, empty = after.to_value(), Memory(before.request).to_value()
+    keepers = tuple(
+        g.agent for g in request.on_it if read_memory(g.value(MEMORY_KEY), before.request).to_value() != value
+    )
+    remember = after if keepers and value != empty else None
+    given_up = tuple(sorted(gave_up - set(before.gave_up)))
+    return Decision(agent.agent, tuple(tasks), remember, keepers if remember else (), given_up)
 
 
-def _events(view: PullRequestView, agent: Gathered, request: str) -> list[Feedback]:
-    events = []
+def _events(request: _Request, agent: str, name: str) -> list[Feedback]:
+    """What stands against the request, as its freshest agent knows it: commit, checks and reviews of one moment."""
+    view, events = request.view, []
     at = view.head[:12]
     if view.checks == "failing":
-        checks = agent.value("pull_request_failing_checks") or []
+        checks = request.freshest.value("pull_request_failing_checks") or []
         lines = "\n".join(f"- {c.get('name')}: {c.get('url')}" for c in checks if isinstance(c, Mapping))
         prompt = (
             f"Checks fail on your pull request {view.url} at commit {view.head}:\n{lines}\n\n"
             "Find out why, repair it, run the checks that you can run here, commit, and push the branch."
         )
         title = f"Failing checks on pull request {view.number}"
-        events.append(Feedback(agent.agent, "checks", f"{request}@{at}:checks", title, prompt))
-    for review in agent.value("pull_request_change_requests") or []:
+        events.append(Feedback(agent, "checks", f"{name}@{at}:checks", f"{at}:checks", title, prompt))
+    for review in request.freshest.value("pull_request_change_requests") or []:
         if not isinstance(review, Mapping):
             continue
         quoted = "\n".join(f"> {line}" for line in str(review.get("text", "")).splitlines()) or "> (no text)"
@@ -216,8 +285,9 @@ def _events(view: PullRequestView, agent: Gathered, request: str) -> list[Feedba
             "your task, commit, push the branch, and say what you did and what you did not."
         )
         title = f"Changes wanted on pull request {view.number}"
-        key = f"{request}@{at}:review:{review.get('id')}"
-        events.append(Feedback(agent.agent, "review", key, title, prompt))
+        # By the review, not the commit: it stands until its author looks again, however often is pushed.
+        event = f"review:{_short(str(review.get('id')), 60)}"
+        events.append(Feedback(agent, "review", f"{name}:{event}", event, title, prompt))
     return events
 
 
@@ -246,21 +316,49 @@ class Given:
     key: str
 
 
-async def give_feedback(fleet: Sequence[Gathered], *, attempts: int, port: FeedbackPort) -> list[Given]:
-    """One round: decide, give the tasks, remember. An agent that cannot be told now is told next round."""
-    given: list[Given] = []
+@dataclass(frozen=True)
+class GivenUp:
+    """So many attempts did not help: a person has to look."""
 
-    async def carry_out(decision: Decision) -> None:
+    agent: str
+    kind: str
+    request: str
+
+
+class FeedbackRounds:
+    """One round after the other: decide, give the tasks, remember. What an agent cannot be told now, it is told
+    the next round. Each task and each giving up is reported once, also where remembering it goes on failing.
+    """
+
+    def __init__(self, port: FeedbackPort, *, attempts: int) -> None:
+        self._port = port
+        self._attempts = attempts
+        self._reported: dict[Given | GivenUp, None] = {}
+
+    async def round(self, fleet: Sequence[Gathered]) -> list[Given | GivenUp]:
+        """One round over the fleet's facts; what is new in it."""
+        done: list[Given | GivenUp] = []
+        async with anyio.create_task_group() as group:
+            for decision in decide(fleet, attempts=self._attempts):
+                group.start_soon(self._carry_out, decision, done)
+        news = [item for item in done if item not in self._reported]
+        self._reported.update(dict.fromkeys(news))
+        for old in list(self._reported)[:-REPORTED]:
+            del self._reported[old]
+        return news
+
+    async def _carry_out(self, decision: Decision, done: list[Given | GivenUp]) -> None:
         try:
             for task in decision.tasks:
-                task_id = await port.give_task(decision.agent, task.prompt, title=task.title, idempotency_key=task.key)
-                given.append(Given(decision.agent, task_id, task.kind, task.key))
-            if decision.remember is not None:
-                await port.set_metadata(decision.agent, {MEMORY_KEY: decision.remember.to_value()})
+                task_id = await self._port.give_task(
+                    decision.agent, task.prompt, title=task.title, idempotency_key=task.key
+                )
+                done.append(Given(decision.agent, task_id, task.kind, task.key))
+            if decision.remember is None:
+                return
+            done += [GivenUp(decision.agent, kind, decision.remember.request) for kind in decision.given_up]
+            # The one that is told first: it is the one that decides when only one of them was reached.
+            for agent in sorted(decision.keepers, key=lambda name: name != decision.agent):
+                await self._port.set_metadata(agent, {MEMORY_KEY: decision.remember.to_value()})
         except QuarterdeckError as error:
             log.warning("feedback for %s waits: %s", decision.agent, error.message)
-
-    async with anyio.create_task_group() as group:
-        for decision in decide(fleet, attempts=attempts):
-            group.start_soon(carry_out, decision)
-    return given

@@ -16,16 +16,22 @@ from quarterdeck.errors import (
     InvalidInput,
     NotFound,
     PreconditionFailed,
+    StorageRefused,
     TooLarge,
     Unavailable,
     Unprocessable,
 )
 from quarterdeck.fleet.service import Fleet
+from quarterdeck.metadata.model import WriteBody, WriteManyBody
+from quarterdeck.sidecar.client import DEADLINE_SECONDS
 
 _PREFIX = "/api/agents/{name}"
 _HANDED_ON = ("content-type", "if-match", "if-none-match", "last-event-id", "accept")
 _HANDED_BACK = ("content-type", "etag", "retry-after", "allow")
 _BODY_BYTES = 2 * 1024 * 1024
+# Collecting now takes as long as the slowest collector may: 5 s, or what a declared field says. The deadline for
+# the whole call must not be the same, or one that hangs would cost the answers of all others.
+FRESH_SECONDS = 65.0
 
 
 class MetadataProxy:
@@ -43,17 +49,18 @@ class MetadataProxy:
             web.Param("fresh", bool, None, "collect now instead of answering what is known"),
         )
         since = (web.Param("since", int, None, "the last revision known", minimum=0),)
-        wrong = (NotFound, Conflict, PreconditionFailed, TooLarge, Unprocessable, Unavailable)
+        wrong = (NotFound, Conflict, PreconditionFailed, TooLarge, Unprocessable, Unavailable, StorageRefused)
         one = _PREFIX + "/metadata/{key:path}"
         return [
             web.Route("GET", _PREFIX + "/metadata", self.call, "All facts of its workspace", answer=dict, query=listing,
                       errors=(NotFound, Unavailable)),
             web.Route("POST", _PREFIX + "/metadata", self.call, "Store several facts, all or nothing", answer=dict,
-                      errors=wrong),
+                      body=WriteManyBody, own_body=True, errors=wrong),
             web.Route("GET", _PREFIX + "/metadata/watch", self.watch, "Changes of its facts, as server-sent events",
                       media_type="text/event-stream", query=since, errors=(NotFound, Unavailable)),
             web.Route("GET", one, self.call, "One fact", answer=dict, errors=(NotFound, Unavailable)),
-            web.Route("PUT", one, self.call, "Store one fact", answer=dict, errors=wrong),
+            web.Route("PUT", one, self.call, "Store one fact (201 when it is new)", answer=dict, body=WriteBody,
+                      own_body=True, also=(201,), errors=wrong),
             web.Route("DELETE", one, self.call, "Delete one fact", errors=wrong),
         ]  # fmt: skip
 
@@ -61,8 +68,13 @@ class MetadataProxy:
         """One request and its answer."""
         body = await web.read_body(call.request, _BODY_BYTES)
         client = await self._fleet.client(call.path["name"])
+        fresh = bool(call.query.get("fresh"))
         status, headers, data = await client.forward(
-            call.request.method, self._path(call), headers=self._headers(call), body=body
+            call.request.method,
+            self._path(call),
+            headers=self._headers(call),
+            body=body,
+            deadline=FRESH_SECONDS if fresh else DEADLINE_SECONDS,
         )
         kept = {name: value for name, value in headers.items() if name in _HANDED_BACK}
         return Response(data, status, kept)

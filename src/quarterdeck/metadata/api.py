@@ -65,30 +65,34 @@ class MetadataApi:
         assert scope["type"] == "http"
         began = time.perf_counter()
         method, path = scope["method"], scope["path"]
+        asked = path[:300]
+        head = method == "HEAD"
         try:
             if path == PATH + "/watch" and method == "GET":
                 await watch_response(self._service, scope)(scope, receive, send)
                 return
             body = await _body(scope, receive, method) if method in ("PUT", "POST") else b""
+            if head:
+                method = "GET"
             if method == "GET" and (turn := self._reads.turn()) is not None:
                 await turn
             status, headers, data = await answer(
                 self._service, method, path, scope["query_string"], scope["headers"], body
             )
         except QuarterdeckError as error:
-            log.info("%s %s refused: %s", method, path, error.message)
+            log.info("%s %r refused: %s", method, asked, error.message)
             status, headers, data = _refusal(error)
         except _Gone:
             return
         except Exception:
-            log.exception("%s %s failed", method, path)
+            log.exception("%s %r failed", method, asked)
             status, headers, data = _refusal(QuarterdeckError("something went wrong inside; the log has the details"))
         if time.perf_counter() - began > SLOW_SECONDS:
-            log.warning("%s %s took %.1f s", method, path, time.perf_counter() - began)
+            log.warning("%s %r took %.1f s", method, asked, time.perf_counter() - began)
         if status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(data)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+        await send({"type": "http.response.body", "body": b"" if head else data})
 
 
 class _Gone(Exception):
@@ -134,7 +138,7 @@ async def answer(service: MetadataService, method: str, path: str, query: bytes,
         _no_query(query)
         if method == "POST":
             return await _post(service, headers, body)
-        raise _not_allowed(method, "GET, POST")
+        raise _not_allowed(method, "GET, HEAD, POST")
     key = path[len(PATH) + 1 :]
     if key == "watch":
         raise _not_allowed(method, "GET")
@@ -146,7 +150,7 @@ async def answer(service: MetadataService, method: str, path: str, query: bytes,
     if method == "DELETE":
         await service.delete(key, _match(headers))
         return 204, [], b""
-    raise _not_allowed(method, "GET, PUT, DELETE")
+    raise _not_allowed(method, "GET, HEAD, PUT, DELETE")
 
 
 def _not_allowed(method: str, allowed: str) -> QuarterdeckError:
@@ -162,7 +166,7 @@ def _get(service: MetadataService, key: str, headers: Any) -> Answer:
     fact = service.fact(key)
     tag = model.etag(fact.revision).encode()
     for name, value in headers:
-        if name == b"if-none-match" and tag in [part.strip() for part in value.split(b",")]:
+        if name == b"if-none-match" and not {tag, b"*"}.isdisjoint(part.strip() for part in value.split(b",")):
             return 304, [(b"etag", tag)], b""
     return 200, [_JSON, (b"etag", tag)], _key_json(fact)
 

@@ -22,10 +22,14 @@ class Changes:
 
     A listener asks `since(revision)` for what it missed; None means that it missed too much and needs
     the whole picture again.
+
+    `revision` is the last number that was given out, `recorded` the last change that everybody may know of:
+    while a flush is on its way the two differ, and who took the first for "all that there is" would lose a write.
     """
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
+        self.recorded = revision
         self._oldest = revision
         self._history: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=HISTORY)
         self._news = anyio.Event()
@@ -42,13 +46,14 @@ class Changes:
         if len(self._history) == HISTORY:
             self._oldest = self._history[0][0]
         self._history.append((revision, keys))
+        self.recorded = revision
         if self.listeners:
             self._news.set()
             self._news = anyio.Event()
 
     def since(self, revision: int) -> Mapping[str, int] | None:
         """Key to the revision of its last change, for all after `revision`, oldest first; None when too old."""
-        if revision < self._oldest or revision > self.revision:
+        if revision < self._oldest or revision > self.recorded:
             return None
         changed: dict[str, int] = {}
         for number, keys in reversed(self._history):
@@ -69,7 +74,7 @@ class Changes:
 
     async def wait(self, revision: int) -> None:
         """Return when something later than `revision` is recorded, or the server stops. Inside `listening`."""
-        while not self.closed and (not self._history or self._history[-1][0] <= revision):
+        while not self.closed and self.recorded <= revision:
             await self._news.wait()
 
     def close(self) -> None:
@@ -79,11 +84,11 @@ class Changes:
 
     async def revisions(self, since: int | None = None) -> AsyncIterator[int]:
         """Each time something changed: the revision that is now current."""
-        seen = self.revision if since is None else since
+        seen = self.recorded if since is None else since
         with self.listening():
             while True:
                 await self.wait(seen)
                 if self.closed:
                     return
-                seen = self._history[-1][0]
+                seen = self.recorded
                 yield seen

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import anyio
 
-from quarterdeck.errors import QuarterdeckError
-from quarterdeck.metadata.model import Schema, check_text, clean_text
+from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.metadata.model import Schema, check_key, check_text, clean_text
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +94,19 @@ Publish = Callable[["Runner", Mapping[str, Known | None]], None]
 
 
 class Runner:
-    """Keeps one collector's facts known: asks it when they are old, changed, or wanted now."""
+    """Keeps one collector's facts known: asks it when they are old, changed, or wanted now.
+
+    Whatever the collector is or does wrong stays here: what it says of itself is read once and checked (raises
+    `InvalidInput`), and every call of it is guarded.
+    """
 
     def __init__(self, collector: Collector, workspace: Path, publish: Publish) -> None:
         self.collector = collector
+        self.name, self.deadline, self.max_age, self.trigger = _checked(collector)
+        # Asked for once: every read peeks, and whether an object fits a protocol takes longer than the peek itself.
+        self._peek = collector.peek if isinstance(collector, Peeking) else None
+        self.peeked = frozenset(map(check_key, collector.peeked)) if isinstance(collector, Peeking) else frozenset()
+        self.keys = _checked_keys(collector.keys)
         self._workspace = workspace
         self._publish = publish
         self.known: dict[str, Known] = {}
@@ -146,11 +155,27 @@ class Runner:
             self._finished.set()
             if isinstance(self.collector, Closing):
                 with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                    await self.collector.aclose()
+                    try:
+                        await self.collector.aclose()
+                    except Exception:
+                        log.warning("collector %s cannot be closed", self.name, exc_info=True)
+
+    def peek(self) -> Mapping[str, Any]:
+        """What a collector that is `Peeking` sees right now; nothing when it fails."""
+        if self._peek is None:
+            return {}
+        try:
+            found = self._peek(self._workspace)
+            return found if found.keys() <= self.peeked else {key: found[key] for key in found.keys() & self.peeked}
+        except Exception as problem:
+            if self.error is None:
+                log.warning("collector %s cannot peek", self.name, exc_info=True)
+                self.error = _words(problem)
+            return {}
 
     def _pause(self) -> float:
         """How long the facts may rest: longer after each failure in a row, and not in step with others."""
-        pause = self.collector.max_age * min(2.0**self._failed_in_a_row, 8.0)
+        pause = self.max_age * min(2.0**self._failed_in_a_row, 8.0)
         return pause * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
 
     async def _collect(self) -> None:
@@ -159,43 +184,54 @@ class Runner:
         self._wanted, self._urgent = anyio.Event(), anyio.Event()
         self.changed_since = False
         began = time.monotonic()
-        values: Mapping[str, Any] = {}
+        news: dict[str, Known | None] | None = None
         error: str | None = None
         try:
-            with anyio.fail_after(self.collector.deadline):
+            with anyio.move_on_after(self.deadline) as scope:
                 if urgent and isinstance(self.collector, Refreshing):
                     values = await self.collector.collect_fresh(self._workspace)
                 else:
                     values = await self.collector.collect(self._workspace)
-        except TimeoutError:
-            error = f"{self.collector.name} did not answer within {self.collector.deadline:g} s"
-        except QuarterdeckError as problem:
-            error = problem.message + (f" ({problem.hint})" if problem.hint else "")
+            if scope.cancelled_caught:
+                error = f"{self.name} did not answer within {self.deadline:g} s"
+            else:
+                self.keys = _checked_keys(self.collector.keys)
+                news, error = self._merged(values)
         except Exception as problem:
-            log.warning("collector %s failed", self.collector.name, exc_info=True)
-            error = f"{type(problem).__name__}: {problem}"
+            if not isinstance(_innermost(problem), QuarterdeckError):
+                log.warning("collector %s failed", self.name, exc_info=True)
+            error = _words(problem)
         self._ended = time.monotonic()
         self.last_seconds = self._ended - began
         self.collections += 1
-        self.error = clean_text(error, 1000) if error is not None else None
-        if error is None:
+        self.error = error
+        if news is not None:
             self._failed_in_a_row = 0
-            self._publish(self, self._merged(values))
         else:
             self.failures += 1
             self._failed_in_a_row += 1
-            self._publish(self, self._all_failed(self.error or ""))
+            news = self._all_failed(error or "")
+        self._publish(self, news)
         self._done = self._started
         self._finished.set()
         self._finished = anyio.Event()
 
-    def _merged(self, values: Mapping[str, Any]) -> dict[str, Known | None]:
+    def _merged(self, values: Any) -> tuple[dict[str, Known | None], str | None]:
+        """What was collected, beside what was known; and what had to be left out of it, in words."""
         now = time.time()
+        left_out: str | None = None
+        if not isinstance(values, Mapping):
+            raise TypeError(f"it gave a {type(values).__name__} where a mapping of keys to values is asked for")
         news: dict[str, Known | None] = {key: None for key in self.known if key not in values}
         for key, value in values.items():
+            try:
+                check_key(key)
+            except (QuarterdeckError, TypeError) as unfit:
+                left_out = _words(unfit)
+                continue
             before = self.known.get(key)
             if isinstance(value, Known):
-                news[key] = value
+                news[key] = _checked_known(value)
                 continue
             problem = value.error if isinstance(value, Failed) else _unfit(key, value)
             if problem is None:
@@ -203,15 +239,67 @@ class Runner:
             else:
                 old = before.value if before else None
                 news[key] = Known(old, clean_text(problem, 1000), before.observed if before else None)
-        return news
+        return news, left_out
 
     def _all_failed(self, error: str) -> dict[str, Known | None]:
-        keys = self.known.keys() or self.collector.keys.keys()
-        return {
+        keys = self.known.keys() or self.keys.keys()
+        news: dict[str, Known | None] = {
             key: Known(before.value if before else None, error, before.observed if before else None)
             for key in keys
             for before in (self.known.get(key),)
         }
+        # What every read looks at anew is known all the same; an error there would come and go with each read.
+        now = time.time()
+        return news | {key: Known(value, None, now) for key, value in self.peek().items()}
+
+
+def _checked(collector: Collector) -> tuple[str, float, float, Trigger]:
+    """Name, deadline, age and trigger. Raises `InvalidInput` for what no collector can have."""
+    name: Any = getattr(collector, "name", None)
+    trigger: Any = getattr(collector, "trigger", None)
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"a collector has the name {name!r}")
+    if trigger not in get_args(Trigger):
+        raise InvalidInput(f"{name} has the trigger {trigger!r}, known are {', '.join(get_args(Trigger))}")
+    seconds = []
+    for what in ("deadline", "max_age"):
+        value = getattr(collector, what, None)
+        if not isinstance(value, int | float) or not value > 0:
+            raise InvalidInput(f"{name} has {value!r} as {what}, seconds above 0 are asked for")
+        seconds.append(float(value))
+    if not callable(getattr(collector, "collect", None)):
+        raise InvalidInput(f"{name} has no `collect`")
+    return clean_text(name, 100), seconds[0], seconds[1], trigger
+
+
+def _checked_keys(keys: Mapping[str, Schema]) -> Mapping[str, Schema]:
+    """Its keys as they are now. Raises `InvalidInput` when they cannot be answered with."""
+    if not isinstance(keys, Mapping) or not all(isinstance(schema, Schema) for schema in keys.values()):
+        raise InvalidInput("its `keys` are not a mapping of keys to schemas")
+    return {check_key(key): schema for key, schema in keys.items()}
+
+
+def _checked_known(known: Known) -> Known:
+    error = None if known.error is None else clean_text(str(known.error), 1000)
+    observed = known.observed if isinstance(known.observed, int | float) and 0 <= known.observed < 1e11 else None
+    return Known(known.value, error, observed)
+
+
+def _innermost(problem: BaseException) -> BaseException:
+    """What went wrong, out of the groups that task groups wrap it in; our own errors before others."""
+    if not isinstance(problem, BaseExceptionGroup):
+        return problem
+    inner: tuple[BaseException, ...] = problem.exceptions
+    return _innermost(next((e for e in inner if isinstance(e, QuarterdeckError)), inner[0]))
+
+
+def _words(problem: BaseException) -> str:
+    inner = _innermost(problem)
+    if isinstance(inner, QuarterdeckError):
+        text = inner.message + (f" ({inner.hint})" if inner.hint else "")
+    else:
+        text = f"{type(inner).__name__}: {inner}"
+    return clean_text(text, 1000)
 
 
 def _unfit(key: str, value: Any) -> str | None:

@@ -1,8 +1,9 @@
-"""The facts that a project declares, in `quarterdeck.toml` and `Taskfile.yml`: read again when the files change."""
+"""What a project decides in `quarterdeck.toml` and `Taskfile.yml` about its facts: read again when they change."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 from anyio.to_thread import run_sync
 
 from quarterdeck import config as configuration
-from quarterdeck.config import FILE_NAME, FieldTable, MetadataTable
+from quarterdeck.config import FILE_NAME, MetadataTable
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.metadata.collector import Collector
-from quarterdeck.metadata.collectors import taskfile
+from quarterdeck.metadata.collectors import configured, make, taskfile
 from quarterdeck.metadata.collectors.command import CommandCollector
 from quarterdeck.metadata.model import check_key
+
+log = logging.getLogger(__name__)
+Task = Callable[[], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,14 @@ class Reloaded:
 
 
 class Declared:
-    """Knows which fields are declared now; `reload` tells what changed since it was last called."""
+    """Knows which fields and forges are declared now; `reload` tells what changed since it was last called."""
 
-    def __init__(self, workspace: Path, config: MetadataTable, config_folder: Path | None) -> None:
+    def __init__(
+        self, workspace: Path, config: MetadataTable, config_folder: Path | None, task: Task | None = None
+    ) -> None:
         self._workspace = workspace
-        self._fields: dict[str, FieldTable] = dict(config.fields)
+        self._config = config
+        self._task = task
         self._file = config_folder / FILE_NAME if config_folder is not None else None
         self._stamps: dict[str, Any] = {}
         self._running: dict[str, Any] = {}
@@ -46,12 +53,20 @@ class Declared:
     async def reload(self) -> Reloaded:
         """Look at the files, and say what is to be stopped and started."""
         await run_sync(self._read)
-        wanted: dict[str, Any] = {f"command:{name}": (name, table) for name, table in self._fields.items()}
+        wanted: dict[str, Any] = {f"command:{name}": (name, table) for name, table in self._config.fields.items()}
+        wanted |= configured(self._config, self._task is not None)
         wanted |= {f"taskfile:{task.name}": task for task in self._tasks}
         gone = tuple(name for name, what in self._running.items() if wanted.get(name) != what)
         new = {name: what for name, what in wanted.items() if name in gone or name not in self._running}
         self._running = wanted
-        return Reloaded(gone, {name: _collector(what) for name, what in new.items()})
+        return Reloaded(gone, {name: self._collector(name, what) for name, what in new.items()})
+
+    def _collector(self, name: str, what: Any) -> Collector:
+        if isinstance(what, taskfile.TaskField):
+            return taskfile.collector(what)
+        if isinstance(what, tuple):
+            return CommandCollector(*what)
+        return make(name, what, self._task)
 
     def _read(self) -> None:
         if self._file is not None and self._changed(self._file):
@@ -65,15 +80,19 @@ class Declared:
             read()
         except QuarterdeckError as error:
             self._problems[name] = error.message
+        except Exception as error:
+            # Anybody may write these files: nothing in them may end the service of the agent beside it.
+            log.warning("%s cannot be read", name, exc_info=True)
+            self._problems[name] = f"{name} cannot be read: {type(error).__name__}: {error}"
         else:
             self._problems.pop(name, None)
 
     def _read_toml(self) -> None:
         assert self._file is not None
-        fields = configuration.load(self._file.parent).metadata.fields
-        for name in fields:
+        metadata = configuration.load(self._file.parent).metadata
+        for name in metadata.fields:
             check_key(name)
-        self._fields = dict(fields)
+        self._config = metadata
 
     def _read_taskfile(self) -> None:
         self._tasks = taskfile.read(self._workspace)
@@ -90,10 +109,3 @@ class Declared:
         first = key not in self._stamps
         self._stamps[key] = stamp
         return not (first and stamp is None)
-
-
-def _collector(what: Any) -> Collector:
-    if isinstance(what, taskfile.TaskField):
-        return taskfile.collector(what)
-    name, table = what
-    return CommandCollector(name, table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from quarterdeck.config import MetadataTable
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.metadata import model
 from quarterdeck.metadata.changes import Changes
-from quarterdeck.metadata.collector import ENTRY_POINTS, Collector, Known, Peeking, Runner
+from quarterdeck.metadata.collector import ENTRY_POINTS, Collector, Known, Runner
 from quarterdeck.metadata.declared import Declared
 from quarterdeck.metadata.facts import Fact, Facts
 from quarterdeck.metadata.model import Schema
@@ -45,10 +45,11 @@ class Gathering:
         self._runners: dict[str, tuple[Runner, anyio.CancelScope]] = {}
         self._watcher = Watcher(workspace, folder, self._files_changed, self._head_changed)
         self._owners: dict[str, Runner] = {}
-        self._peeking: list[tuple[Runner, Peeking]] = []
+        self._peeking: list[Runner] = []
         self._group: anyio.abc.TaskGroup
         self._declared: Declared
         self._load_problems: list[str] = []
+        self._unfit: dict[str, str] = {}
         self.peeked: frozenset[str] = frozenset()
 
     async def start(
@@ -63,19 +64,18 @@ class Gathering:
         from quarterdeck.metadata.collectors import builtin
 
         self._group = group
-        self._declared = Declared(self._workspace, config, config_folder)
-        for name, collector in builtin(config, self._workspace, task, base).items():
-            self.add(name, collector)
-        for name, collector in self._third_parties():
+        self._declared = Declared(self._workspace, config, config_folder, task)
+        for name, collector in builtin(base).items():
             self.add(name, collector)
         await self._reload()
+        self._add_third_parties()
         group.start_soon(self._watcher.run, name="metadata-watch")
         group.start_soon(self._reload_forever, name="metadata-reload")
 
     # ---------------------------------------------------------------- the set of collectors
 
     def add(self, name: str, collector: Collector) -> None:
-        """Start one collector under a name of its own."""
+        """Start one collector under a name of its own. Raises `InvalidInput` when it cannot be one."""
         runner = Runner(collector, self._workspace, self._publish)
         scope = anyio.CancelScope()
 
@@ -84,9 +84,9 @@ class Gathering:
                 await runner.run()
 
         self._runners[name] = (runner, scope)
-        if isinstance(collector, Peeking):
-            self._peeking.append((runner, collector))
-            self.peeked |= collector.peeked
+        if runner.peeked:
+            self._peeking.append(runner)
+            self.peeked |= runner.peeked
         self._group.start_soon(run, name=f"metadata-{name}")
 
     def remove(self, name: str) -> None:
@@ -95,10 +95,10 @@ class Gathering:
         scope.cancel()
         self._publish(runner, dict.fromkeys(runner.known))
 
-    def _third_parties(self) -> Iterable[tuple[str, Collector]]:
+    def _add_third_parties(self) -> None:
         for point in entry_points(group=ENTRY_POINTS):
             try:
-                yield f"plugin:{point.name}", point.load()(self._workspace)
+                self.add(f"plugin:{point.name}", point.load()(self._workspace))
             except Exception as error:
                 log.warning("collector %s cannot be loaded", point.name, exc_info=True)
                 self._load_problems.append(f"collector {point.name} cannot be loaded: {error}")
@@ -115,21 +115,23 @@ class Gathering:
             log.warning("%s", error.message)
             return
         for name in change.gone:
-            self.remove(name)
+            self._unfit.pop(name, None)
+            if name in self._runners:
+                self.remove(name)
         for name, collector in change.new.items():
-            self.add(name, collector)
+            try:
+                self.add(name, collector)
+            except QuarterdeckError as error:
+                self._unfit[name] = f"{name} is not collected: {error.message}"
 
     def owner(self, key: str) -> str | None:
         """The collectors that declare this key, in words; None when it is free."""
-        names = {r.collector.name for r, _ in self._runners.values() if key in r.collector.keys or key in r.known}
+        names = {r.name for r, _ in self._runners.values() if key in r.keys or key in r.known}
         return " or ".join(sorted(names)) or None
 
     # ---------------------------------------------------------------- what they find
 
     def _publish(self, runner: Runner, news: Mapping[str, Known | None]) -> None:
-        self._in_order(lambda: self._take(runner, news))
-
-    def _take(self, runner: Runner, news: Mapping[str, Known | None]) -> None:
         changed = []
         for key, known in news.items():
             if self._owners.setdefault(key, runner) is not runner:
@@ -149,26 +151,29 @@ class Gathering:
                 fact = self._facts.collected(key)
                 if fact is not None:
                     fact.revision = revision
-            self._changes.record(revision, tuple(changed))
+            # Reads show it at once; the history tells it after the writes of a flush that is on its way.
+            self._in_order(lambda: self._changes.record(revision, tuple(changed)))
 
     def _replace(self, runner: Runner, key: str, known: Known, before: Fact | None) -> bool:
         """Take over what is known of a key; whether it differs from before."""
-        schema = runner.collector.keys.get(key, _NO_SCHEMA)
+        schema = runner.keys.get(key, _NO_SCHEMA)
         try:
             raw = model.encode_value(key, known.value)
         except QuarterdeckError as error:
             raw, known = b"null", Known(None, error.message, known.observed)
+        except Exception as error:  # noqa: BLE001 - a value of a third party's own making: told as that key's error
+            raw, known = b"null", Known(None, model.clean_text(f"it is not JSON: {error}", 1000), known.observed)
         if before is not None and (before.raw, before.error, before.schema) == (raw, known.error, schema):
             if known.observed is not None:
                 before.seen(known.observed)
             return False
-        limit = 2 * runner.collector.max_age + runner.collector.deadline
+        limit = 2 * runner.max_age + runner.deadline
         peeked = key in self.peeked
         stale = (lambda age: age > limit) if peeked else (lambda age: runner.changed_since or age > limit)
         fact = Fact(
             key,
             raw,
-            source=runner.collector.name,
+            source=runner.name,
             observed=known.observed,
             revision=0,
             schema=schema,
@@ -182,28 +187,34 @@ class Gathering:
 
     def peek(self) -> None:
         """Look again at what costs next to nothing; a difference has the rest collected anew."""
-        for runner, collector in self._peeking:
+        for runner in self._peeking:
             if not runner.known:
                 continue
             now = time.time()
             news: dict[str, Known | None] = {}
-            for key, value in collector.peek(self._workspace).items():
+            moved = False
+            for key, value in runner.peek().items():
+                if self._owners.get(key, runner) is not runner:
+                    continue
                 known = runner.known.get(key)
                 if known is None or known.value != value or known.error is not None:
                     news[key] = Known(value, None, now)
+                    # An error that went away is no change of the workspace: nothing is to be collected anew.
+                    moved = moved or known is None or known.value != value
                 elif (fact := self._facts.collected(key)) is not None:
                     fact.seen(now)
                     known.observed = now
             if news:
                 self._publish(runner, news)
+            if moved:
                 self._head_changed()
 
     async def fresh(self, source: str | None, prefix: str | None, keys: frozenset[str] | None) -> None:
         """Have every collector that can tell what is asked for collect now; each within its deadline."""
         async with anyio.create_task_group() as group:
             for runner, _ in list(self._runners.values()):
-                names = runner.collector.keys.keys() | runner.known.keys()
-                if source is not None and runner.collector.name != source:
+                names = runner.keys.keys() | runner.known.keys()
+                if source is not None and runner.name != source:
                     continue
                 if keys is not None and not keys & names:
                     continue
@@ -223,7 +234,7 @@ class Gathering:
 
     def _poke(self, *triggers: str) -> None:
         for runner, _ in self._runners.values():
-            if runner.collector.trigger in triggers:
+            if runner.trigger in triggers:
                 runner.poke()
 
     # ---------------------------------------------------------------- about itself
@@ -231,7 +242,7 @@ class Gathering:
     @property
     def problems(self) -> list[str]:
         """What keeps collecting from working as declared, in words."""
-        return [*self._load_problems, *self._declared.problems]
+        return [*self._load_problems, *self._unfit.values(), *self._declared.problems]
 
     def health(self) -> dict[str, Any]:
         """Figures of the collectors and the file watcher."""

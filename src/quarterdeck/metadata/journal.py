@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 FILE = "metadata.json"
 JOURNAL = "metadata.journal"
 PREVIOUS = ".previous"
+NEW = ".new"
 LOCK = "metadata.lock"
 _CRC = b'{"crc":"'
 _HEAD = len(_CRC) + 8 + 2  # {"crc":"01234567",
@@ -74,6 +75,13 @@ class Loaded:
     problems: list[str] = field(default_factory=list)
     # The journal can only be appended to when the snapshot it follows is the one that was loaded.
     needs_fold: bool = False
+    # Something on the disk cannot be believed: the next fold must not make it the last good copy.
+    afresh: bool = False
+
+    def distrust(self, problem: str) -> None:
+        """Tell a problem, and have the next fold write everything anew."""
+        self.problems.append(problem)
+        self.needs_fold = self.afresh = True
 
 
 def lock(folder: Path) -> int:
@@ -82,7 +90,7 @@ def lock(folder: Path) -> int:
     Raises `Conflict` when another process has it, `StorageRefused` when the folder cannot be written.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(folder)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno in _READ_ONLY and (folder / LOCK).exists():
@@ -102,6 +110,14 @@ def lock(folder: Path) -> int:
     return descriptor
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it, durably: a file in a folder that a power cut takes away is lost too."""
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in absent:
+        _sync_folder(place.parent)
+
+
 _READ_ONLY = frozenset({1, 13, 30})  # EPERM, EACCES, EROFS
 
 
@@ -109,9 +125,13 @@ def load(folder: Path) -> Loaded:
     """Read what is there; a file that cannot be read is kept aside under another name and told of."""
     found = Loaded()
     snapshot = _snapshot(folder / FILE, found)
-    previous_journal = folder / (JOURNAL + PREVIOUS)
+    previous, previous_journal = folder / (FILE + PREVIOUS), folder / (JOURNAL + PREVIOUS)
+    # A fold never leaves the folder without the file: when only copies are there, somebody took it away.
+    if snapshot is None and not found.problems and (previous.exists() or previous_journal.exists()):
+        found.distrust(f"{FILE} is missing")
     if snapshot is None and found.problems:
-        snapshot = _snapshot(folder / (FILE + PREVIOUS), found)
+        copies = [_snapshot(previous, found), _new_snapshot(folder / (FILE + NEW))]
+        snapshot = max((copy for copy in copies if copy is not None), key=lambda copy: copy.revision, default=None)
         found.problems.append(
             "the last good copy was loaded" if snapshot else "no good copy was found: only the journal was loaded"
         )
@@ -129,14 +149,20 @@ def _snapshot(path: Path, found: Loaded) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        found.problems.append(f"{path.name} cannot be read ({error.strerror})")
+        found.distrust(f"{path.name} cannot be read ({error.strerror}); it is kept as {_keep_aside(path)}")
         return None
     try:
         return _checked_snapshot(data)
     except _Unreadable as error:
-        aside = _keep_aside(path)
-        found.problems.append(f"{path.name} {error}; it is kept as {aside}")
-        found.needs_fold = True
+        found.distrust(f"{path.name} {error}; it is kept as {_keep_aside(path)}")
+        return None
+
+
+def _new_snapshot(path: Path) -> Snapshot | None:
+    """What a fold had written when it was killed, should it have come to the end of it."""
+    try:
+        return _checked_snapshot(path.read_bytes())
+    except (OSError, _Unreadable):
         return None
 
 
@@ -171,7 +197,7 @@ def _replay(path: Path, found: Loaded) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        found.problems.append(f"{path.name} cannot be read ({error.strerror})")
+        found.distrust(f"{path.name} cannot be read ({error.strerror}); it is kept as {_keep_aside(path)}")
         return
     lines = data.split(b"\n")
     torn = lines.pop()  # what follows the last line end was being written when the end came: never answered
@@ -179,10 +205,8 @@ def _replay(path: Path, found: Loaded) -> None:
     if torn:
         found.needs_fold = True
     if bad:
-        found.needs_fold = True
-        aside = _keep_aside(path)
         shown = ", ".join(map(str, bad[:5]))
-        found.problems.append(f"{path.name} has {len(bad)} unreadable lines ({shown}); it is kept as {aside}")
+        found.distrust(f"{path.name} has {len(bad)} unreadable lines ({shown}); it is kept as {_keep_aside(path)}")
 
 
 def _apply(line: bytes, found: Loaded) -> bool:
@@ -208,10 +232,14 @@ def line_of(record: Record) -> bytes:
 
 
 class Journal:
-    """The open journal. After a failed append it is shortened to its last good end."""
+    """The open journal. After a failed append it is shortened to its last good end.
 
-    def __init__(self, folder: Path) -> None:
+    `afresh` (see `Loaded`): what is on the disk is not kept as the last good copy by the next fold.
+    """
+
+    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
         self._folder = folder
+        self.afresh = afresh
         self._descriptor: int | None = None
         self.size = 0
         self._torn = False
@@ -244,34 +272,45 @@ class Journal:
     def _open(self) -> int:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_DSYNC", os.O_SYNC)
-            self._descriptor = os.open(self._folder / JOURNAL, flags, 0o600)
-            self.size = os.fstat(self._descriptor).st_size
+            path = self._folder / JOURNAL
+            self._descriptor = os.open(path, flags, 0o600)
+            self.size = _end_of_lines(path)
+            if self.size != os.fstat(self._descriptor).st_size:
+                self._torn = True  # a line that was never answered: what comes next must not be glued to it
+                self._cut(self._descriptor)
             _sync_folder(self._folder)
         return self._descriptor
 
     def fold(self, snapshot: Snapshot) -> None:
-        """Make `snapshot` the JSON file and start an empty journal; the ones before are kept as `.previous`.
+        """Make `snapshot` the JSON file and start an empty journal; the ones before are kept as `.previous`,
+        or the snapshot itself where those before cannot be believed.
 
         Killed at any point, the next load finds everything. Raises `StorageRefused`; the journal goes on then.
         """
-        file = self._folder / FILE
-        new = self._folder / (FILE + ".new")
+        file, journal = self._folder / FILE, self._folder / JOURNAL
+        new = self._folder / (FILE + NEW)
+        link = self._folder / (FILE + ".link")
         try:
             text = msgspec.json.format(_raw.encode(snapshot), indent=2) + b"\n"
             _write_durably(new, text)
-            if file.exists():
-                link = self._folder / (FILE + ".link")
+            if file.exists() and not self.afresh:
                 link.unlink(missing_ok=True)
                 os.link(file, link)
                 link.replace(self._folder / (FILE + PREVIOUS))
             new.replace(file)
             _sync_folder(self._folder)
+            if self.afresh:
+                _write_durably(link, text)
+                link.replace(self._folder / (FILE + PREVIOUS))
+                _sync_folder(self._folder)
             self.close()
-            journal = self._folder / JOURNAL
-            if journal.exists():
+            if self.afresh:
+                (self._folder / (JOURNAL + PREVIOUS)).unlink(missing_ok=True)
+                journal.unlink(missing_ok=True)
+            elif journal.exists():
                 journal.replace(self._folder / (JOURNAL + PREVIOUS))
             _sync_folder(self._folder)
-            self.size, self._torn = 0, False
+            self.size, self._torn, self.afresh = 0, False, False
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
@@ -282,6 +321,20 @@ class Journal:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _end_of_lines(path: Path) -> int:
+    """The length of the file up to its last line end."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - 65536)
+            file.seek(begin)
+            found = file.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            end = begin
+    return 0
 
 
 def _refused(folder: Path, error: OSError) -> StorageRefused:

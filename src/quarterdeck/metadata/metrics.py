@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+MEDIA = "text/plain; version=0.0.4; charset=utf-8"
+
 
 class _HasHealth(Protocol):
     def health(self) -> dict[str, Any]: ...

@@ -22,8 +22,9 @@ import msgspec
 
 from quarterdeck import config, web
 from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
+from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
-from quarterdeck.metadata.service import MetadataService
+from quarterdeck.metadata.service import MetadataService, readiness
 from quarterdeck.serving import Running, run_uvicorn
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class MetadataServer:
         elif path == "/mcp":
             await self._call_mcp(scope, receive, send)
         else:
-            status, body, media = self._plain(scope["method"], path)
+            status, body, media = self._plain(scope["method"], path, web.may_see_all(scope))
             headers = [(b"content-type", media), (b"content-length", b"%d" % len(body))]
             if status == 503:
                 headers.append((b"retry-after", b"1"))
@@ -76,7 +77,7 @@ class MetadataServer:
     def _not_ready(self) -> QuarterdeckError:
         return Unavailable(self.failure or "what is stored is still being loaded", hint="try again in a second")
 
-    def _plain(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+    def _plain(self, method: str, path: str, sees_all: bool) -> tuple[int, bytes, bytes]:
         json = b"application/json"
         if path not in _PLAIN:
             error = {"error": {"code": "NOT_FOUND", "message": f"there is no {path[:200]}", "hint": _HINT}}
@@ -89,10 +90,11 @@ class MetadataServer:
             self._openapi = self._openapi or _encode(openapi(self._service))
             return 200, self._openapi, json
         if self._service is None:
-            return 503, _encode({"ready": False, "status": "starting", "problems": [self._not_ready().message]}), json
+            starting = {"ready": False, "status": "starting"}
+            return 503, _encode(starting | ({"problems": [self._not_ready().message]} if sees_all else {})), json
         if path == "/metrics":
-            return 200, metrics_text(self._service), b"text/plain; version=0.0.4; charset=utf-8"
-        return 200, _encode({"ready": True, **self._service.health()}), json
+            return 200, metrics_text(self._service), METRICS_MEDIA.encode()
+        return 200, _encode(readiness(self._service, sees_all)), json
 
     async def _call_mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._service is None or self._group is None:
@@ -119,7 +121,8 @@ def openapi(service: MetadataService | None) -> dict[str, Any]:
         raise AssertionError("only described here")
 
     own = [
-        web.Route("GET", "/health", described, "State in figures; 503 until ready", answer=dict[str, Any]),
+        web.Route("GET", "/health", described, "State in figures (without the token: none); 503 until ready",
+                  answer=dict[str, Any]),
         web.Route("GET", "/health/live", described, "200 as soon as the process answers", answer=dict[str, Any]),
         web.Route(
             "GET", "/health/ready", described, "200 when stored data is loaded", answer=dict[str, Any],

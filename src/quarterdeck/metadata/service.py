@@ -83,8 +83,8 @@ class MetadataService:
 
     @property
     def revision(self) -> int:
-        """The number of the last change."""
-        return self._store.changes.revision
+        """The number of the last change that reads show and streams have told."""
+        return self._store.changes.recorded
 
     # ---------------------------------------------------------------- reading
 
@@ -197,7 +197,7 @@ class MetadataService:
             while True:
                 missed = None if since is None else changes.since(since)
                 if missed is None:
-                    since = changes.revision
+                    since = changes.recorded
                     yield since, {fact.key: fact for fact in self._facts}
                 elif missed:
                     since = max(missed.values())
@@ -251,6 +251,12 @@ class MetadataService:
         from quarterdeck.metadata.api import MetadataApi
 
         return MetadataApi(self)
+
+
+def readiness(service: MetadataService, sees_all: bool) -> dict[str, Any]:
+    """That what is stored is loaded; with figures and problems only for who may see paths and commands' errors."""
+    health = service.health()
+    return {"ready": True, **(health if sees_all else {"status": health["status"]})}
 
 
 def _absolute(path: Path) -> Path:

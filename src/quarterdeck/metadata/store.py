@@ -31,6 +31,8 @@ from quarterdeck.metadata.model import MAX_TOTAL_BYTES
 
 log = logging.getLogger(__name__)
 FOLD_BYTES = 4 * 1024 * 1024
+# Revision, moment and names of the fields, beside key, value and description.
+ENTRY_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Store:
 
     def __init__(self, folder: Path, loaded: Loaded) -> None:
         self._folder = folder
-        self._journal = Journal(folder)
+        self._journal = Journal(folder, afresh=loaded.afresh)
         self._queue: list[_Wish] = []
         self._wake = asyncio.Event()
         self._closing = False
@@ -87,7 +89,7 @@ class Store:
         self._needs_fold = loaded.needs_fold
         self.refused: str | None = None
         self.changes = Changes((loaded.revision // LIFE + 1) * LIFE)
-        self.total_bytes = sum(_size(key, entry.value) for key, entry in self.entries.items())
+        self.total_bytes = sum(_size(key, entry) for key, entry in self.entries.items())
         self.flushing = False
         self.flushes = 0
         self.writes = 0
@@ -164,7 +166,7 @@ class Store:
         self.changes.close()
         for wish in self._queue:
             wish.answer.cancel()
-        if self.changes.revision % LIFE or self._journal.size > 1000:
+        if self.changes.revision % LIFE or self._journal.size > 1000 or self._journal.afresh:
             try:
                 await run_sync(self._journal.fold, self._snapshot())
             except QuarterdeckError as error:
@@ -236,14 +238,13 @@ class Store:
             for key, entry in before.items():
                 if not wish.match(key, entry):
                     raise _mismatch(key, entry)
-        total = batch.total
-        for key, put in wish.put.items():
-            total += _size(key, put.value)
-        for key, entry in before.items():
-            total -= _size(key, entry.value) if entry is not None else 0
+        revision = self.changes.revision + 1
+        new = {key: _entry(put, before[key], revision, now) for key, put in wish.put.items()}
+        total = batch.total + sum(_size(key, entry) for key, entry in new.items())
+        total -= sum(_size(key, entry) for key, entry in before.items() if entry is not None)
         if wish.put and total > MAX_TOTAL_BYTES and total > batch.total:
             raise TooLarge(
-                f"with this all values together would have {total} bytes, at most {MAX_TOTAL_BYTES} are taken",
+                f"with this all facts together would have {total} bytes, at most {MAX_TOTAL_BYTES} are taken",
                 hint="delete facts that nobody needs any more",
                 details={"bytes": total, "limit": MAX_TOTAL_BYTES},
             )
@@ -251,8 +252,7 @@ class Store:
         if not wish.put and not gone:
             batch.granted.append((wish, Result((), (), (), self.changes.revision)))
             return
-        revision = self.changes.next()
-        new = {key: _entry(put, before[key], revision, now) for key, put in wish.put.items()}
+        self.changes.next()
         batch.lines.append(journal.line_of(Record(revision, new, list(gone))))
         batch.total = total
         batch.state.update(new)
@@ -289,8 +289,9 @@ def _entry(put: Put, before: StoredEntry | None, revision: int, now: float) -> S
     return StoredEntry(msgspec.Raw(put.value), revision, now, description or "", bool(listed))
 
 
-def _size(key: str, value: msgspec.Raw | bytes) -> int:
-    return len(key) + len(memoryview(value))
+def _size(key: str, entry: StoredEntry) -> int:
+    """What an entry counts for: about what it takes in the file, so that many empty ones have a limit too."""
+    return len(key) + len(memoryview(entry.value)) + len(entry.description.encode()) + ENTRY_BYTES
 
 
 def _mismatch(key: str, entry: StoredEntry | None) -> QuarterdeckError:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import anyio
@@ -32,6 +32,7 @@ Fault = Literal["none", "unauthorized", "rate_limit", "not_found", "error", "cut
 _PULLS = re.compile(r"/repos/([^/]+/[^/]+)/pulls(?:/(\d+)(/reviews)?)?\Z")
 _COMMIT = re.compile(r"/repos/([^/]+/[^/]+)/commits/([0-9a-f]+)/(check-runs|status)\Z")
 SLOW_SECONDS = 30.0
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -106,11 +107,13 @@ class Forge:
         """Set a commit status, the older kind of check: success, pending, failure or error."""
         self.statuses.setdefault((repository, sha), {})[context] = state
 
-    def review(self, repository: str, number: int, author: str, state: str, text: str = "") -> None:
+    def review(
+        self, repository: str, number: int, author: str, state: str, text: str = "", *, association: str = "MEMBER"
+    ) -> None:
         """Review a request: APPROVED, CHANGES_REQUESTED, COMMENTED or DISMISSED."""
         pull = self.pulls[repository][number]
         facts = {"id": number * 1000 + len(pull.reviews), "author": author, "state": state, "text": text}
-        pull.reviews.append({**facts, "sha": pull.sha})
+        pull.reviews.append({**facts, "sha": pull.sha, "association": association})
         pull.touch()
 
     def close(self, repository: str, number: int, *, merged: bool = False) -> None:
@@ -188,17 +191,32 @@ class Forge:
             if pull is None:
                 return 404, _message("Not Found"), []
             if match[3]:
-                return 200, _json([payloads.review(self.url, repository, pull.number, r) for r in pull.reviews]), []
+                reviews, extra = self._page(path, pull.reviews, query)
+                return 200, _json([payloads.review(self.url, repository, pull.number, r) for r in reviews]), extra
             return 200, _json(payloads.pull(self.url, repository, asdict(pull), whole=True)), []
         if match := _COMMIT.match(path):
             repository, sha = match[1], match[2]
             if match[3] == "status":
                 found = self.statuses.get((repository, sha), {})
-                return 200, _json(payloads.combined_status(self.url, repository, sha, found)), []
-            checks = enumerate(self.checks.get((repository, sha), {}).items(), 1)
-            runs = [payloads.check_run(self.url, repository, sha, i, name, result) for i, (name, result) in checks]
-            return 200, _json({"total_count": len(runs), "check_runs": runs}), []
+                shown, extra = self._page(path, list(found.items()), query)
+                return 200, _json(payloads.combined_status(self.url, repository, sha, found, dict(shown))), extra
+            checks = list(enumerate(self.checks.get((repository, sha), {}).items(), 1))
+            some, extra = self._page(path, checks, query)
+            runs = [payloads.check_run(self.url, repository, sha, i, name, result) for i, (name, result) in some]
+            return 200, _json({"total_count": len(checks), "check_runs": runs}), extra
         return 404, _message("Not Found"), []
+
+    def _page(
+        self, path: str, items: list[Item], query: dict[str, str]
+    ) -> tuple[list[Item], list[tuple[bytes, bytes]]]:
+        """The page that is asked for, and the header that names the next."""
+        size = min(int(query.get("per_page", "30")), self._page_size)
+        page = int(query.get("page", "1"))
+        extra = []
+        if len(items) > page * size:
+            rest = "&".join(f"{k}={v}" for k, v in {**query, "page": str(page + 1)}.items())
+            extra = [(b"link", f'<{self.url}{path}?{rest}>; rel="next"'.encode())]
+        return items[(page - 1) * size : page * size], extra
 
     def _listing(
         self, path: str, repository: str, query: dict[str, str]
@@ -210,13 +228,7 @@ class Forge:
             if state == "all" or (pull.state == "open") == (state == "open")
             if query.get("head") in (None, f"{pull.owner}:{pull.branch}")
         ]
-        size = min(int(query.get("per_page", "30")), self._page_size)
-        page = int(query.get("page", "1"))
-        shown = pulls[(page - 1) * size : page * size]
-        extra = []
-        if len(pulls) > page * size:
-            rest = "&".join(f"{k}={v}" for k, v in {**query, "page": str(page + 1)}.items())
-            extra = [(b"link", f'<{self.url}{path}?{rest}>; rel="next"'.encode())]
+        shown, extra = self._page(path, pulls, query)
         return 200, _json([payloads.pull(self.url, repository, asdict(p), whole=False) for p in shown]), extra
 
 

@@ -152,7 +152,7 @@ def review(url: str, path: str, number: int, facts: dict[str, Any]) -> dict[str,
         "_links": {"html": {"href": html}, "pull_request": {"href": f"{url}/repos/{path}/pulls/{number}"}},
         "submitted_at": SINCE,
         "commit_id": facts["sha"],
-        "author_association": "MEMBER",
+        "author_association": facts["association"],
     }
 
 
@@ -178,8 +178,8 @@ def check_run(url: str, path: str, sha: str, index: int, name: str, conclusion: 
     }
 
 
-def combined_status(url: str, path: str, sha: str, statuses: dict[str, str]) -> dict[str, Any]:
-    """A `CombinedCommitStatus` of the old kind of checks: context to state."""
+def combined_status(url: str, path: str, sha: str, statuses: dict[str, str], shown: dict[str, str]) -> dict[str, Any]:
+    """A `CombinedCommitStatus` of the old kind of checks: context to state, and those on this page."""
     own = f"{url}/repos/{path}/commits/{sha}"
     bad = any(state in ("failure", "error") for state in statuses.values())
     return {
@@ -197,7 +197,7 @@ def combined_status(url: str, path: str, sha: str, statuses: dict[str, str]) -> 
                 "created_at": SINCE,
                 "updated_at": SINCE,
             }
-            for index, (context, state) in enumerate(statuses.items(), 1)
+            for index, (context, state) in enumerate(shown.items(), 1)
         ],
         "sha": sha,
         "total_count": len(statuses),

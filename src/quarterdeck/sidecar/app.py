@@ -9,13 +9,15 @@ from typing import Annotated, Any, Literal
 import anyio
 import msgspec
 from starlette.applications import Starlette
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quarterdeck import __version__, web
 from quarterdeck.errors import Conflict, NotFound, StorageRefused, Unprocessable
-from quarterdeck.metadata.service import MetadataService
+from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
+from quarterdeck.metadata.metrics import text as metrics_text
+from quarterdeck.metadata.service import MetadataService, readiness
 from quarterdeck.sidecar import facts
 from quarterdeck.sidecar.model import Attention, LogPage, Report, SidecarFacts, Task, TaskPage
 from quarterdeck.sidecar.session import Session
@@ -23,6 +25,7 @@ from quarterdeck.sidecar.stream import event_stream
 
 SUMMARY_CHARACTERS = 160
 MAX_WAIT_SECONDS = 300
+OPEN_PATHS = ("/health", "/health/live", "/health/ready")
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,13 +53,17 @@ class NewReport(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """That the sidecar answers, and what is wrong with it, if anything is."""
+    """That the sidecar answers, and what is wrong with it, if anything is.
+
+    `metadata` has the figures of the metadata server. Without the token neither is told, only the status.
+    """
 
     status: Literal["ok", "degraded"]
     agent: str
     incarnation: int
     version: str
     problems: list[str]
+    metadata: dict[str, Any] | None = None
 
 
 _FENCE = web.Param(
@@ -92,6 +99,11 @@ class SidecarApi:
         route = web.Route
         return [
             route("GET", "/health", self.health, "Whether the sidecar is well", answer=Health),
+            route("GET", "/health/live", self.live, "200 as soon as the process answers", answer=dict[str, Any]),
+            route("GET", "/health/ready", self.ready, "200: stored metadata is loaded; with its figures",
+                  answer=dict[str, Any]),
+            route("GET", "/metrics", self.metrics, "Figures of the metadata server for Prometheus",
+                  media_type="text/plain"),
             route("GET", "/v1/agent", self.agent, "Facts and the derived status", answer=SidecarFacts),
             route("POST", "/v1/tasks", self.add_task,
                   "Give a task; the header Idempotency-Key makes a retry return the same task",
@@ -128,7 +140,8 @@ class SidecarApi:
 
     async def health(self, call: web.Call) -> Health:
         """`GET /health`."""
-        problems: list[str] = list(self._metadata.health()["problems"])
+        metadata = self._metadata.health()
+        problems: list[str] = list(metadata["problems"])
         if self._session.state == "failed":
             problems.append(self._session.failure or "the agent failed")
         if waiting := len(self._session.backlog):
@@ -138,8 +151,21 @@ class SidecarApi:
             agent=self._session.spec.name,
             incarnation=self._session.incarnation,
             version=__version__,
-            problems=problems,
+            problems=problems if web.may_see_all(call.request.scope) else [],
+            metadata=metadata if web.may_see_all(call.request.scope) else None,
         )
+
+    async def live(self, call: web.Call) -> dict[str, Any]:
+        """`GET /health/live`."""
+        return {"live": True}
+
+    async def ready(self, call: web.Call) -> dict[str, Any]:
+        """`GET /health/ready`: the sidecar listens only once its metadata is loaded."""
+        return readiness(self._metadata, web.may_see_all(call.request.scope))
+
+    async def metrics(self, call: web.Call) -> Response:
+        """`GET /metrics`."""
+        return Response(metrics_text(self._metadata), media_type=METRICS_MEDIA)
 
     async def agent(self, call: web.Call) -> SidecarFacts:
         """`GET /v1/agent`."""

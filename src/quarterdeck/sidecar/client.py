@@ -178,11 +178,15 @@ class SidecarClient:
         await self.request("POST", "/v1/stop", params={"incarnation": incarnation})
 
     async def forward(
-        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes, deadline: float = DEADLINE_SECONDS
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Hand a request on as it is: status, headers (names in lower case) and body. Raises `Unreachable`."""
         try:
-            response = await self._http.request(method, path, content=body or None, headers=dict(headers))
+            response = await self._http.request(
+                method, path, content=body or None, headers=dict(headers), timeout=deadline
+            )
+        except httpx2.TimeoutException as error:
+            raise Unreachable(f"agent {self._name} did not answer within {deadline:g} s") from error
         except httpx2.HTTPError as error:
             raise Unreachable(f"agent {self._name} cannot be reached: {error or type(error).__name__}") from error
         except RuntimeError as error:

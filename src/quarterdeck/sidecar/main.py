@@ -20,7 +20,7 @@ from quarterdeck.files import read_json, write_private
 from quarterdeck.metadata.service import MetadataService
 from quarterdeck.sidecar import place
 from quarterdeck.sidecar import spec as files
-from quarterdeck.sidecar.app import SidecarApi, make_app
+from quarterdeck.sidecar.app import OPEN_PATHS, SidecarApi, make_app
 from quarterdeck.sidecar.mcp import LazyMcp
 from quarterdeck.sidecar.mcp_bridge import INCARNATION_VARIABLE, SOCKET_VARIABLE
 from quarterdeck.sidecar.ports import McpServer
@@ -29,6 +29,7 @@ from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.store import Store
 
 log = logging.getLogger(__name__)
+TITLE_CHARACTERS = 100
 
 
 def run(folder: Path, *, tcp: str | None = None) -> None:
@@ -81,7 +82,8 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
         session.workspace_changed = metadata.poke
         mcp = LazyMcp(session, metadata)
         api = SidecarApi(session, metadata, closing)
-        app = web.Guard(make_app(api, metadata, mcp), token=token, open_paths=("/health",))
+        host = sockets[1].getsockname()[0] if tcp is not None else None
+        app = web.Guard(make_app(api, metadata, mcp), token=token, hosts=[host] if host else (), open_paths=OPEN_PATHS)
         server = uvicorn.Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", server_header=False,
@@ -109,6 +111,7 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
             log.info("serving agent %s on %s", spec.name, path)
             await session.run()
             closing.set()
+            metadata.close_streams()
             session.pulse.beat()
             await anyio.sleep(0.05)  # the streams send their last facts
             server.should_exit = True
@@ -138,16 +141,19 @@ async def _tell_metadata(metadata: MetadataService, session: Session) -> None:
 
 
 def _task_facts(session: Session) -> dict[str, Any] | None:
-    """The current task, for the metadata's own collector."""
+    """The current task, for the metadata's own collector, in the words of its keys."""
     task = session.turns.current or session.store.last_ended_task()
     if task is None:
         return None
-    report = session.store.report()
-    return {
+    first = next((line.strip() for line in task.description.splitlines() if line.strip()), "")
+    facts = {
         "id": task.id,
-        "description": task.description[:200],
+        "title": first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1] + "…",
         "state": task.state,
         "started_at": task.started_at,
-        "ended_at": task.ended_at,
-        "summary": report.summary if report else None,
     }
+    report = session.store.report()
+    # What the agent said before it had this task is about another one.
+    if report is not None and report.reported_at >= (task.started_at or task.queued_at):
+        facts |= {"progress": report.state, "note": report.summary, "updated_at": report.reported_at}
+    return facts

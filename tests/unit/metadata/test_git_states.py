@@ -261,6 +261,21 @@ def test_the_exact_commands() -> None:
     assert remotes_command() == [*plain, "remote", "--verbose"]
 
 
+async def test_a_partial_clone_is_never_completed(tmp_path: Path, repo: Path, git: Git) -> None:
+    git(repo, "config", "uploadpack.allowFilter", "true")
+    clone = tmp_path / "partial"
+    git(tmp_path, "clone", "-q", "--no-checkout", "--filter=tree:0", f"file://{repo}", str(clone))
+
+    def objects() -> set[Path]:
+        return set((clone / ".git" / "objects").rglob("*"))
+
+    before = objects()
+    found = await collected(clone)
+    assert objects() == before, "something was fetched"
+    assert found["branch"] == "main"
+    assert found["subject"] == "first"
+
+
 @pytest.mark.slow
 async def test_a_hundred_thousand_files(tmp_path: Path, git: Git) -> None:
     git(tmp_path, "init", "-q", "-b", "main")

@@ -16,6 +16,7 @@ from quarterdeck.errors import Conflict, TooLarge, Unprocessable
 from quarterdeck.metadata.collector import Trigger
 from quarterdeck.metadata.model import MAX_TOTAL_BYTES, Schema
 from quarterdeck.metadata.service import MetadataService
+from quarterdeck.metadata.store import Put
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +87,27 @@ async def test_limits(tmp_path: Path, repo: Path) -> None:
         with pytest.raises(TooLarge, match=str(MAX_TOTAL_BYTES)):
             await service.write({f"k{n}": value for n in range(260)})
         await service.write({f"k{n}": value for n in range(240)})
+        assert service.health()["stored_bytes"] > 240 * 4100
         assert service.health()["stored_bytes"] < MAX_TOTAL_BYTES
+
+
+async def test_names_and_descriptions_count_too(tmp_path: Path, repo: Path) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        with pytest.raises(TooLarge, match=str(MAX_TOTAL_BYTES)):
+            await service.write({f"{n}": None for n in range(10_000)})
+        described = {f"{n}": Put(b"1", "d" * 1024) for n in range(1000)}
+        with pytest.raises(TooLarge, match=str(MAX_TOTAL_BYTES)):
+            await service.put(described)
+        await service.put({key: described[key] for key in list(described)[:800]})
+        await service.write(dict.fromkeys(list(described)[:800], 2))  # keeps the descriptions, and counts them
+        with pytest.raises(TooLarge):
+            await service.put({key: described[key] for key in list(described)[800:]})
+        counted = service.health()["stored_bytes"]
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        assert service.health()["stored_bytes"] == counted
+        for n in range(800):
+            await service.delete(f"{n}")
+        assert service.health()["stored_bytes"] == 0
 
 
 async def test_only_one_server_per_folder(tmp_path: Path, repo: Path) -> None:

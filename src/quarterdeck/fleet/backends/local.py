@@ -109,7 +109,7 @@ class LocalBackend:
 
     def _environment(self, launch: LaunchSpec) -> dict[str, str]:
         """What the sidecar gets: the keys that its program is to have, and the forges' tokens, which it is not."""
-        forges = [*launch.metadata.github.token_env, *launch.metadata.gitlab.token_env]
+        forges = launch.metadata.token_variables()
         # Listings of the forges are shared by all agents of the machine, below the state folder.
         return {**base_environment(), **passed([*launch.pass_env, *forges]), "QD_STATE_DIR": str(self._agents.parent)}
 

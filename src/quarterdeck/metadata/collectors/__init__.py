@@ -11,23 +11,27 @@ if TYPE_CHECKING:
     from quarterdeck.metadata.collector import Collector
 
 
-def builtin(
-    config: MetadataTable,
-    workspace: Path,
-    task: Callable[[], Mapping[str, Any] | None] | None,
-    base: str | None,
-) -> dict[str, Collector]:
-    """Name to collector, for one workspace."""
+def builtin(base: str | None) -> dict[str, Collector]:
+    """Name to collector, of those that need no configuration."""
     from quarterdeck.metadata.collectors.git import GitCollector
+
+    return {"git": GitCollector(base)}
+
+
+def configured(config: MetadataTable, asks_task: bool) -> dict[str, Any]:
+    """Name to what is configured of it, of those that are made anew when that changes."""
+    found: dict[str, Any] = {"github": config.github, "gitlab": config.gitlab}
+    if asks_task or config.task_file is not None:
+        found["task"] = config.task_file
+    return found
+
+
+def make(name: str, what: Any, task: Callable[[], Mapping[str, Any] | None] | None) -> Collector:
+    """The collector that `configured` names."""
     from quarterdeck.metadata.collectors.github import GithubCollector
     from quarterdeck.metadata.collectors.gitlab import GitlabCollector
     from quarterdeck.metadata.collectors.task import TaskCollector
 
-    found: dict[str, Collector] = {
-        "git": GitCollector(base),
-        "github": GithubCollector(config.github),
-        "gitlab": GitlabCollector(config.gitlab),
-    }
-    if task is not None or config.task_file is not None:
-        found["task"] = TaskCollector(task, Path(config.task_file) if config.task_file else None)
-    return found
+    if name == "task":
+        return TaskCollector(task, Path(what) if what else None)
+    return GithubCollector(what) if name == "github" else GitlabCollector(what)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from quarterdeck import config
-from quarterdeck.config import ForgeTable
 from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.metadata.collectors.forge_cache import Cached, ForgeCache, Quota
 from quarterdeck.telemetry import hide
@@ -47,15 +46,17 @@ class Document:
 class Forge:
     """One forge, as one token sees it. Close it with `aclose`."""
 
-    def __init__(self, api: str, table: ForgeTable, headers: Mapping[str, str], what: str) -> None:
+    def __init__(
+        self, api: str, token: str | None, token_place: str, interval: float, headers: Mapping[str, str], what: str
+    ) -> None:
         self.api = api.rstrip("/")
+        self.token = token
+        self._token_place = token_place
         self._what = what
-        self._token = read_token(table)
         self._headers = dict(headers)
-        self._names = table.token_env
-        self._cache = ForgeCache(config.state_dir() / "forge", urlsplit(self.api).netloc, self._token)
+        self._cache = ForgeCache(config.state_dir() / "forge", urlsplit(self.api).netloc, token)
         self._client: httpx2.AsyncClient | None = None
-        self.interval = table.interval if self._token else max(table.interval, ANONYMOUS_SECONDS)
+        self.interval = interval if token else max(interval, ANONYMOUS_SECONDS)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -102,7 +103,7 @@ class Forge:
             cached.error = f"{self._what} gives no more answers for {until - now:.0f} s ({_left(quota)})"
             return cached
         try:
-            await self._request(address, cached, keep, quota)
+            await self._request(address, cached, keep)
         except Unavailable as error:
             cached.failures += 1
             cached.error = error.message
@@ -112,14 +113,14 @@ class Forge:
         await self._cache.write(address, cached)
         return cached
 
-    async def _request(self, address: str, cached: Cached, keep: Keep, quota: Quota) -> None:
+    async def _request(self, address: str, cached: Cached, keep: Keep) -> None:
         import httpx2
 
         headers = {"If-None-Match": cached.etag} if cached.etag and cached.data is not None else {}
         began = time.time()
         try:
             async with self._connected().stream("GET", address, headers=headers) as response:
-                await self._note_quota(response, quota, began)
+                await self._note_quota(response, began)
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk
@@ -149,8 +150,8 @@ class Forge:
 
         if self._client is None:
             headers = {"User-Agent": "quarterdeck", **self._headers}
-            if self._token:
-                headers["Authorization"] = f"Bearer {self._token}"
+            if self.token:
+                headers["Authorization"] = f"Bearer {self.token}"
             self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=True)
         return self._client
 
@@ -161,32 +162,20 @@ class Forge:
         # The token goes along: never to another place than the one it is for.
         return address if urlsplit(address)[:2] == urlsplit(self.api)[:2] else None
 
-    async def _note_quota(self, response: httpx2.Response, quota: Quota, now: float) -> None:
-        found = response.headers
-        names = ("x-ratelimit-{}", "ratelimit-{}")
-        for name in names:
-            texts = [found.get(name.format(part), "") for part in ("limit", "remaining", "reset")]
-            if all(text.isdigit() for text in texts):
-                quota.limit, quota.remaining, quota.reset = int(texts[0]), int(texts[1]), float(texts[2])
-        if response.status_code in (403, 429, 503):
-            pause = _retry_after(found.get("retry-after"), now)
-            if pause is None and response.status_code != 503 and quota.limit and quota.remaining == 0:
-                pause = quota.reset - now
-            if pause is None and response.status_code == 429:
-                pause = 60.0
-            if pause is not None:
-                quota.blocked_until = now + min(max(pause, 1.0), 3600.0)
-        if quota.limit or quota.blocked_until:
-            await self._cache.set_quota(quota)
+    async def _note_quota(self, response: httpx2.Response, now: float) -> None:
+        told = quota_of(response.status_code, response.headers, now)
+        if told.limit or told.blocked_until:
+            await self._cache.update_quota(lambda known: merge_quota(known, told))
 
     def _refusal(self, status: int) -> str:
-        variables = " or ".join(self._names)
         if status == 401:
-            return f"{self._what} refuses the token (HTTP 401); check {variables}"
+            return f"{self._what} refuses the token (HTTP 401); check {self._token_place}"
         if status in (403, 429):
             return f"{self._what} refuses (HTTP {status}): the quota is used up, or the token may not read this"
         if status == 404:
-            missing = "the token may not see it" if self._token else f"it is private and {variables} is not set"
+            missing = (
+                "the token may not see it" if self.token else f"it is private and {self._token_place} has no token"
+            )
             return f"{self._what} does not know the repository (HTTP 404), or {missing}"
         return f"{self._what} answered HTTP {status}"
 
@@ -202,6 +191,35 @@ def _good(cached: Cached, max_age: float) -> bool:
 FRESH_SECONDS = 1.0
 
 
+def quota_of(status: int, headers: Mapping[str, str], now: float) -> Quota:
+    """What one answer says of the quota."""
+    told = Quota()
+    for name in ("x-ratelimit-{}", "ratelimit-{}"):
+        texts = [headers.get(name.format(part), "") for part in ("limit", "remaining", "reset")]
+        if all(text.isascii() and text.isdigit() and len(text) < 16 for text in texts):
+            told.limit, told.remaining, told.reset = int(texts[0]), int(texts[1]), float(texts[2])
+    if status in (403, 429, 503):
+        pause = _retry_after(headers.get("retry-after"), now)
+        if pause is None and status != 503 and told.limit and told.remaining == 0:
+            pause = told.reset - now
+        if pause is None and status == 429:
+            pause = 60.0
+        if pause is not None:
+            told.blocked_until = now + min(max(pause, 1.0), 3600.0)
+    return told
+
+
+def merge_quota(known: Quota, told: Quota) -> None:
+    """Take over what an answer says. Answers overtake each other: who was told to wait waits, whatever else came."""
+    known.blocked_until = max(known.blocked_until, told.blocked_until)
+    if not told.limit:
+        return
+    if told.reset == known.reset and told.limit == known.limit:
+        known.remaining = min(known.remaining, told.remaining)
+    else:
+        known.limit, known.remaining, known.reset = told.limit, told.remaining, told.reset
+
+
 def _left(quota: Quota) -> str:
     return f"{quota.remaining} of {quota.limit} requests are left" if quota.limit else "it asked us to wait"
 
@@ -209,28 +227,28 @@ def _left(quota: Quota) -> str:
 def _retry_after(text: str | None, now: float) -> float | None:
     if text is None:
         return None
-    if text.isdigit():
-        return float(text)
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
     try:
         return parsedate_to_datetime(text).timestamp() - now
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def read_token(table: ForgeTable) -> str | None:
-    """The token for a forge: from its file, else from the first of its variables that is set.
+def read_token(file: str | None, variables: Sequence[str]) -> str | None:
+    """The token for a forge: from its file, else from the first of these variables that is set.
 
     Raises `InvalidInput` when the file cannot be read. It is never shown in a log from then on.
     """
     token: str | None = None
-    if table.token_file:
+    if file:
         try:
-            token = Path(table.token_file).expanduser().read_text(encoding="utf-8").strip() or None
+            token = Path(file).expanduser().read_text(encoding="utf-8").strip() or None
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"the token file {table.token_file} cannot be read: {error}") from error
+            raise InvalidInput(f"the token file {file} cannot be read: {error}") from error
     if token is None:
-        found = config.passed(table.token_env)
-        token = next((found[name] for name in table.token_env if name in found), None)
+        found = config.passed(list(variables))
+        token = next((found[name] for name in variables if name in found), None)
     if token is not None:
         hide(token)
     return token

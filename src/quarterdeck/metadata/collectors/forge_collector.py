@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quarterdeck import config
 from quarterdeck.config import ForgeTable
 from quarterdeck.metadata.collector import DEADLINE_SECONDS, Known, Trigger
 from quarterdeck.metadata.collectors import gitfiles, remotes
-from quarterdeck.metadata.collectors.forge import FRESH_SECONDS, Document, Forge
+from quarterdeck.metadata.collectors.forge import FRESH_SECONDS, Document, Forge, read_token
 from quarterdeck.metadata.collectors.gitremotes import Remotes
 from quarterdeck.metadata.collectors.pull_request import KEYS, PullRequest, facts, no_request
 from quarterdeck.metadata.collectors.remotes import Remote
@@ -54,7 +55,7 @@ class ForgeCollector(ABC):
     def __init__(self, table: ForgeTable) -> None:
         self._table = table
         self.max_age = table.interval
-        self._hosts = {self.public_host, *(host.lower() for host in table.hosts)}
+        self._own_hosts = frozenset(host.lower() for host in table.hosts)
         self._remotes = Remotes()
         self._forges: dict[str, Forge] = {}
 
@@ -76,7 +77,7 @@ class ForgeCollector(ABC):
         target = await self._target(workspace)
         if target is None:
             return {}
-        forge = self._forge(target.repository.host)
+        forge = await self._forge(target.repository.host)
         seen = Seen()
         # A little less than the interval, so that an answer asked for in step is not just young enough.
         age = forge.interval * 0.8 if max_age is None else max_age
@@ -97,15 +98,36 @@ class ForgeCollector(ABC):
         source = remotes.parse(known.get("origin", ""))
         # A fork's requests are in the repository that it was forked from, usually called upstream.
         home = remotes.parse(known.get("upstream", "")) or source
-        if source is None or home is None or home.host not in self._hosts:
+        if source is None or home is None or home.host not in {self.public_host, *self._own_hosts}:
             return None
         return Target(home, source if source.host == home.host else home, branch)
 
-    def _forge(self, host: str) -> Forge:
-        if host not in self._forges:
-            api = self._table.api or self._api(host)
-            self._forges[host] = Forge(api, self._table, self._headers(), f"{self.name} ({host})")
-        return self._forges[host]
+    async def _forge(self, host: str) -> Forge:
+        configured = self._is_configured(host)
+        file = self._table.token_file if configured else None
+        variables = self._variables(host, configured)
+        # Read again each time: a file with a token that runs out is written anew by whoever renews it.
+        token = read_token(file, variables)
+        forge = self._forges.get(host)
+        if forge is None or forge.token != token:
+            if forge is not None:
+                await forge.aclose()
+            api = (self._table.api if configured else None) or self._api(host)
+            place = file or " or ".join(variables) or "the configuration"
+            what = f"{self.name} ({host})"
+            self._forges[host] = forge = Forge(api, token, place, self._table.interval, self._headers(), what)
+        return forge
+
+    def _is_configured(self, host: str) -> bool:
+        """Whether `api` and the token of the configuration are this host's: they are those of `hosts`, and of the
+        public host only where there are no others. So no host gets what is another's.
+        """
+        return host in (self._own_hosts or {self.public_host})
+
+    def _variables(self, host: str, configured: bool) -> tuple[str, ...]:
+        if configured and self._table.token_env is not None:
+            return tuple(self._table.token_env)
+        return config.FORGE_VARIABLES[self.name] if host == self.public_host else ()
 
     @abstractmethod
     def _api(self, host: str) -> str:

@@ -17,6 +17,8 @@ from quarterdeck.metadata.collectors.pull_request import (
 )
 
 GOOD = frozenset({"success", "neutral", "skipped"})
+# Whoever has a GitHub account may review a public repository; what these write may become an agent's task.
+TRUSTED = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
 
 
 class GithubCollector(ForgeCollector):
@@ -37,12 +39,12 @@ class GithubCollector(ForgeCollector):
         listing = seen.take(
             await forge.pages(f"{base}/pulls?state=open&sort=updated&direction=desc&per_page=100", _keep_pulls, max_age)
         )
-        found = next((pull for pull in listing if pull["label"].lower() == label.lower()), None)
+        found = next((pull for pull in listing if _same_branch(pull["label"], label)), None)
         if found is None:
             # Perhaps it is closed: asked for this branch alone, and not so often.
             query = f"state=all&head={quote(label, safe='')}&sort=updated&direction=desc&per_page=1"
             ended = seen.take(await forge.get(f"{base}/pulls?{query}", _keep_pulls, max_age * 4))
-            if not ended:
+            if not ended or not _same_branch(ended[0]["label"], label):
                 return None
             found = ended[0]
         number = found["number"]
@@ -52,7 +54,7 @@ class GithubCollector(ForgeCollector):
         documents = await together(
             forge.pages(f"{base}/pulls/{number}/reviews?per_page=100", _keep_reviews, max_age),
             forge.pages(f"{base}/commits/{sha}/check-runs?per_page=100", _keep_runs, max_age),
-            forge.get(f"{base}/commits/{sha}/status?per_page=100", _keep_statuses, max_age),
+            forge.pages(f"{base}/commits/{sha}/status?per_page=100", _keep_statuses, max_age),
         )
         reviews, runs, statuses = (seen.take(document) for document in documents)
         latest = latest_reviews(reviews)
@@ -80,11 +82,20 @@ class GithubCollector(ForgeCollector):
         )
 
 
+def _same_branch(one: str, other: str) -> bool:
+    """Whether two labels `owner:branch` are the same: names of owners know no case, those of branches do."""
+    (owner, _, branch), (other_owner, _, other_branch) = one.partition(":"), other.partition(":")
+    return owner.lower() == other_owner.lower() and branch == other_branch
+
+
 def latest_reviews(reviews: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The review of each author that counts: the last that approved, asked for changes, or was dismissed."""
+    """The review of each author that counts: the last that approved, asked for changes, or was dismissed.
+
+    Only those of people who belong to the repository count; GitHub itself lets nobody else decide either.
+    """
     by_author: dict[str, dict[str, Any]] = {}
     for review in reviews:
-        if review["state"] in ("APPROVED", "CHANGES_REQUESTED", "DISMISSED"):
+        if review["association"] in TRUSTED and review["state"] in ("APPROVED", "CHANGES_REQUESTED", "DISMISSED"):
             by_author[review["author"]] = review
     return list(by_author.values())
 
@@ -124,6 +135,7 @@ def _keep_reviews(answer: Any) -> Any:
             "id": review["id"],
             "author": (review["user"] or {}).get("login", "ghost"),
             "state": review["state"],
+            "association": review["author_association"],
             "text": (review["body"] or "")[:4000],
             "url": review["html_url"],
         }

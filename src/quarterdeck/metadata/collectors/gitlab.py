@@ -38,13 +38,18 @@ class GitlabCollector(ForgeCollector):
                 f"{base}/merge_requests?state=opened&order_by=updated_at&per_page=100", _keep_list, max_age
             )
         )
-        found = next((item for item in listing if item["branch"] == target.branch), None)
+        # A stranger's fork may have a branch of the same name: the project that it comes from counts too.
+        source: int | None = None
+        if target.source.path.lower() != target.repository.path.lower():
+            fork = f"/projects/{quote(target.source.path, safe='')}"
+            source = seen.take(await forge.get(fork, _keep_project, max_age * 4))["id"]
+        found = _ours(listing, target.branch, source)
         if found is None:
-            query = f"state=all&source_branch={quote(target.branch, safe='')}&order_by=updated_at&per_page=1"
-            ended = seen.take(await forge.get(f"{base}/merge_requests?{query}", _keep_list, max_age * 4))
-            if not ended:
+            query = f"state=all&source_branch={quote(target.branch, safe='')}&order_by=updated_at&per_page=20"
+            ended = seen.take(await forge.pages(f"{base}/merge_requests?{query}", _keep_list, max_age * 4))
+            found = _ours(ended, target.branch, source)
+            if found is None:
                 return None
-            found = ended[0]
         one = f"{base}/merge_requests/{found['number']}"
         merge = seen.take(await forge.get(one, _keep_one, max_age))
         documents = await together(
@@ -77,12 +82,20 @@ class GitlabCollector(ForgeCollector):
             checks=checks,
             failing=tuple(Check(job["name"], job["url"]) for job in jobs)
             or ((Check("pipeline", merge["pipeline_url"]),) if checks == "failing" else ()),
-            change_requests=tuple(_change_request(name, notes, merge["url"], merge["head"]) for name in asking),
+            change_requests=tuple(_change_request(name, notes, merge["url"]) for name in asking),
             head=merge["head"],
             base=merge["base"],
             updated_at=merge["updated_at"],
             repository=f"{target.repository.host}/{target.repository.path}",
         )
+
+
+def _ours(listing: list[dict[str, Any]], branch: str, source: int | None) -> dict[str, Any] | None:
+    """The newest request of this branch that comes from the project itself, or from the project `source`."""
+    for item in listing:
+        if item["branch"] == branch and item["source"] == (item["target"] if source is None else source):
+            return item
+    return None
 
 
 def decision(asking: list[str], reviewers: list[dict[str, Any]], approvals: dict[str, Any]) -> Decision:
@@ -94,16 +107,28 @@ def decision(asking: list[str], reviewers: list[dict[str, Any]], approvals: dict
     return "approved" if approvals["by"] else "none"
 
 
-def _change_request(name: str, notes: list[dict[str, Any]], url: str, head: str) -> ChangeRequest:
+def _change_request(name: str, notes: list[dict[str, Any]], url: str) -> ChangeRequest:
     """A reviewer asks for changes without saying in which note: the last one written is the best we have."""
     note = next((n for n in notes if n["author"] == name), None)
     if note is None:
-        return ChangeRequest(f"{name}@{head[:12]}", name, "", url)
+        return ChangeRequest(f"by:{name}", name, "", url)
     return ChangeRequest(str(note["id"]), name, note["text"], f"{url}#note_{note['id']}")
 
 
 def _keep_list(answer: Any) -> Any:
-    return [{"number": item["iid"], "branch": item["source_branch"]} for item in answer]
+    return [
+        {
+            "number": item["iid"],
+            "branch": item["source_branch"],
+            "source": item["source_project_id"],
+            "target": item["target_project_id"],
+        }
+        for item in answer
+    ]
+
+
+def _keep_project(answer: Any) -> Any:
+    return {"id": answer["id"]}
 
 
 def _keep_one(answer: Any) -> Any:

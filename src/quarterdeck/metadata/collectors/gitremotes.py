@@ -11,7 +11,15 @@ from quarterdeck.metadata.model import clean_text
 from quarterdeck.process import CommandFailed, run_quick
 
 PLAIN = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "log.showSignature=false")
-ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0"}
+# A partial clone fetches what it lacks whenever it is looked at. Older gits do not know the variable that turns
+# this off, but leave every transport alone when none is allowed.
+ENVIRONMENT = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C.UTF-8",
+}
 _LINE = re.compile(r"(\S+)\t(.+?) \((fetch|push)\)(?: \[[^\]]*\])?\Z")
 
 

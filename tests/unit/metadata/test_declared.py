@@ -1,0 +1,97 @@
+"""What is written in `Taskfile.yml` and `quarterdeck.toml` is told when it is wrong, and ends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quarterdeck import config
+from quarterdeck.config import FieldTable, MetadataTable
+from quarterdeck.errors import InvalidInput
+from quarterdeck.metadata import declared
+from quarterdeck.metadata.collectors import taskfile
+from quarterdeck.metadata.service import MetadataService
+from quarterdeck.scripted.forge import scripted_forge
+
+pytestmark = pytest.mark.anyio
+BAD_YAML = ["vars: {RELEASED: 2024-13-45}", "a: !!int abc", f"a: {'9' * 5000}", "a: !!timestamp x", "[" * 5000]
+BAD_TOML = [f"a = {'9' * 5000}", "a = " + "[" * 20000, "a = 2024-13-45"]
+
+
+@pytest.mark.parametrize("text", BAD_YAML, ids=range(len(BAD_YAML)))
+async def test_a_taskfile_that_cannot_be_read_is_a_problem_and_nothing_else(
+    tmp_path: Path, repo: Path, text: str
+) -> None:
+    with pytest.raises(InvalidInput, match=r"Taskfile\.yml is not YAML"):
+        taskfile.parse(text, origin="Taskfile.yml")
+    (repo / "Taskfile.yml").write_text(text)
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        assert service.health()["status"] == "degraded"
+        assert "Taskfile.yml is not YAML" in service.health()["problems"][0]
+        assert (await service.read(fresh=True)).data["git_branch"].value == "main"
+        (repo / "Taskfile.yml").write_text("version: '3'")
+        await service._gathering._reload()
+        assert service.health()["problems"] == []
+
+
+@pytest.mark.parametrize("text", BAD_TOML, ids=range(len(BAD_TOML)))
+def test_a_configuration_that_cannot_be_read_names_its_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"quarterdeck\.toml is not TOML"):
+        config.parse(text, origin="quarterdeck.toml")
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(InvalidInput, match=r"x\.toml cannot be read as TOML"):
+        config.load_settings(tmp_path / "x.toml", config.FileConfig, prefix="QD_NOTHING")
+
+
+async def test_what_no_parser_foresees_is_a_problem_too(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: Path) -> list[taskfile.TaskField]:
+        raise ZeroDivisionError("nobody thought of that")
+
+    monkeypatch.setattr(declared.taskfile, "read", read)
+    (repo / "Taskfile.yml").write_text("version: '3'")
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        assert "nobody thought of that" in service.health()["problems"][0]
+
+
+async def test_a_field_that_cannot_be_a_key_is_a_problem(tmp_path: Path, repo: Path) -> None:
+    table = MetadataTable(fields={"not a key": FieldTable(run=["true"]), "fine": FieldTable(run=["echo", "7"])})
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config=table) as service:
+        assert "cannot be a key" in service.health()["problems"][0]
+        assert (await service.read(fresh=True)).data["fine"].value == 7
+
+
+async def test_all_of_the_metadata_table_takes_effect_without_a_restart(
+    tmp_path: Path, repo: Path, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QD_STATE_DIR", str(tmp_path / "state"))
+    async with (
+        scripted_forge() as forge,
+        MetadataService.open(tmp_path / "a", repo, agent="a", config_folder=repo) as service,
+    ):
+        git(repo, "remote", "add", "origin", forge.remote("acme/shop"))
+        pull = forge.open_pull("acme/shop", "main", sha="1" * 40)
+        data = (await service.read(fresh=True)).data
+        assert "pull_request_number" not in data
+        assert "task_id" not in data
+
+        host = forge.url.partition("://")[2]
+        (repo / "task.json").write_text('{"id": "7"}')
+        forge_table = f'[metadata.github]\nhosts = ["{host}"]\napi = "{forge.url}"\n'
+        (repo / "quarterdeck.toml").write_text('[metadata]\ntask_file = "task.json"\n' + forge_table)
+        await service._gathering._reload()
+        data = (await service.read(fresh=True)).data
+        assert data["pull_request_number"].value == pull.number
+        assert data["task_id"].value == "7"
+        health = service.health()["collectors"]
+        await service._gathering._reload()
+        assert service.health()["collectors"]["github"] == health["github"], "made anew though nothing changed"
+
+        (repo / "quarterdeck.toml").unlink()
+        await service._gathering._reload()
+        data = (await service.read()).data
+        assert "pull_request_number" not in data
+        assert "task_id" not in data

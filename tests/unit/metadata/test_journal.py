@@ -1,0 +1,180 @@
+"""What is found on the disk after a bad day, and what the next server makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from quarterdeck.errors import StorageRefused
+from quarterdeck.metadata import journal
+from quarterdeck.metadata.journal import FILE, JOURNAL, NEW, PREVIOUS, Journal
+from quarterdeck.metadata.model import encode_value
+from quarterdeck.metadata.store import Put, Store
+
+pytestmark = pytest.mark.anyio
+
+
+def values(found: Store | journal.Loaded) -> dict[str, Any]:
+    return {key: msgspec.json.decode(entry.value) for key, entry in found.entries.items()}
+
+
+async def write(found: Store, data: dict[str, Any]) -> None:
+    await found.write({key: Put(encode_value(key, value)) for key, value in data.items()})
+
+
+def asides(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if "unreadable" in path.name]
+
+
+async def some_lives(folder: Path, lives: int = 3) -> dict[str, Any]:
+    for n in range(lives):
+        async with Store.open(folder) as found:
+            await write(found, {f"k{n}": n})
+    return {f"k{n}": n for n in range(lives)}
+
+
+def refuse_to_fold(*_: object) -> None:
+    raise StorageRefused("the disk is full")
+
+
+async def killed(folder: Path, data: dict[str, Any]) -> None:
+    """One life that writes and is killed: the files stay as they are then."""
+    async with Store.open(folder) as found:
+        await write(found, data)
+        copy = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    for name, content in copy.items():
+        (folder / name).write_bytes(content)
+
+
+async def test_a_write_behind_a_torn_line_is_not_glued_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await killed(tmp_path, {"a": 1})
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b'{"crc":"01234567","revision":10' + b"x" * 100_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "fold", refuse_to_fold)  # a full disk, which becomes free later
+        await killed(tmp_path, {"b": 2})
+    loaded = journal.load(tmp_path)
+    assert values(loaded) == {"a": 1, "b": 2}
+    assert loaded.problems == []
+
+
+async def test_a_fold_after_a_corrupt_file_leaves_the_last_good_copy_until_it_is_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every system call of it is made to be the last one, in turn."""
+
+    class Killed(BaseException):
+        pass
+
+    reached_the_end = False
+    for last in range(14):
+        folder = tmp_path / str(last)
+        expected = await some_lives(folder)
+        (folder / FILE).write_bytes(b"corrupt")
+        calls = 0
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "open"):
+                original = getattr(os, name)
+
+                def counted(*a: Any, _original: Any = original, _last: int = last, **k: Any) -> Any:
+                    nonlocal calls
+                    calls += 1
+                    if calls > _last:
+                        raise Killed
+                    return _original(*a, **k)
+
+                patch.setattr(journal.os, name, counted)
+            loaded = journal.load(folder)
+            snapshot = journal.Snapshot(journal.SCHEMA_VERSION, loaded.revision, loaded.entries)
+            with contextlib.suppress(Killed):
+                Journal(folder, afresh=loaded.afresh).fold(snapshot)
+                reached_the_end = True
+        async with Store.open(folder) as found:
+            assert values(found) == expected, last
+        # Whatever it was, the last good copy can be relied on again.
+        (folder / FILE).write_bytes(b"corrupt again")
+        async with Store.open(folder) as found:
+            assert values(found) == expected, last
+    assert reached_the_end
+
+
+async def test_a_snapshot_that_was_written_but_not_put_in_place_counts(tmp_path: Path) -> None:
+    expected = await some_lives(tmp_path)
+    (tmp_path / FILE).rename(tmp_path / (FILE + NEW))
+    for name in (FILE + PREVIOUS, JOURNAL + PREVIOUS):
+        (tmp_path / name).write_bytes(b"corrupt\n")
+    async with Store.open(tmp_path) as found:
+        assert values(found) == expected
+
+
+async def test_a_missing_file_is_told_and_the_copy_before_it_loaded(tmp_path: Path) -> None:
+    expected = await some_lives(tmp_path)
+    (tmp_path / FILE).unlink()
+    async with Store.open(tmp_path) as found:
+        assert values(found) == expected
+        assert found.problems == ["metadata.json is missing", "the last good copy was loaded"]
+    async with Store.open(tmp_path) as found:
+        assert found.problems == []
+        assert values(found) == expected
+
+
+async def test_a_bad_line_is_told_once_and_kept_aside_once(tmp_path: Path) -> None:
+    await killed(tmp_path, {"a": 1})
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b"not a line of ours\n")
+    async with Store.open(tmp_path) as found:
+        assert len(found.problems) == 1
+    for _ in range(2):
+        async with Store.open(tmp_path) as found:
+            assert found.problems == []
+            assert values(found) == {"a": 1}
+    assert len(asides(tmp_path)) == 1
+    (tmp_path / FILE).write_bytes(b"")  # the copy that was made instead is a good one
+    async with Store.open(tmp_path) as found:
+        assert values(found) == {"a": 1}
+
+
+async def test_a_file_that_cannot_be_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = await some_lives(tmp_path)
+    read = Path.read_bytes
+
+    def broken(path: Path) -> bytes:
+        if path.name == FILE:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    async with Store.open(tmp_path) as found:
+        assert values(found) == expected
+        assert "cannot be read (Input/output error)" in found.problems[0]
+    assert len(asides(tmp_path)) == 1
+
+
+async def test_folders_that_are_made_are_made_durably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    sync = journal._sync_folder
+    monkeypatch.setattr(journal, "_sync_folder", lambda folder: (synced.append(folder), sync(folder)))
+    os.close(journal.lock(tmp_path / "a" / "b" / "c"))
+    assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
+    synced.clear()
+    os.close(journal.lock(tmp_path / "a" / "b" / "c"))
+    assert synced == []
+
+
+async def test_only_the_owner_may_read_what_is_stored(tmp_path: Path) -> None:
+    await some_lives(tmp_path / "s")
+    await killed(tmp_path / "s", {"a": 1})
+    async with Store.open(tmp_path / "s") as found:
+        await write(found, {"b": 1})
+        (tmp_path / "s" / FILE).write_bytes(b"corrupt")
+    async with Store.open(tmp_path / "s") as found:
+        await write(found, {"c": 1})
+        modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "s").iterdir() if p.name in (FILE, JOURNAL)}
+        assert modes == {FILE: 0o600, JOURNAL: 0o600}
