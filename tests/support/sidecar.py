@@ -92,19 +92,20 @@ class Sidecar:
         return [e for e in reversed(entries) if not kinds or e["kind"] in kinds]
 
 
-# What a machine without cgroups has left: the tree, the mark, the adopted orphans.
-_WITHOUT_CGROUP = """
-import sys
+# Code that a sidecar runs before it starts: what a machine without cgroups has left is the tree, the mark and
+# the adopted orphans; a machine with many processes takes long to look through them.
+WITHOUT_CGROUP = "from quarterdeck import proctree; proctree._CGROUP_ROOTS = ()"
+MANY_PROCESSES = """
+import time
 from quarterdeck import proctree
-proctree._CGROUP_ROOTS = ()
-from quarterdeck.sidecar.__main__ import main
-main(sys.argv[1:])
+kill = proctree.kill_everything
+proctree.kill_everything = lambda *given, **more: (time.sleep(1), kill(*given, **more))[1]
 """
 
 
 @asynccontextmanager
 async def sidecar(
-    folder: Path, workspace: Path, *options: str, cgroup: bool = True, python: Sequence[str] = (), **settings: Any
+    folder: Path, workspace: Path, *options: str, before: str = "", python: Sequence[str] = (), **settings: Any
 ) -> AsyncIterator[Sidecar]:
     """Start one; afterwards it is stopped and no process of it is left."""
     folder.mkdir(exist_ok=True)
@@ -125,16 +126,17 @@ async def sidecar(
         },
     )
     write_private(folder / LAUNCH_FILE, spec)
-    async with started(folder, spec, cgroup=cgroup, python=python) as running:
+    async with started(folder, spec, before=before, python=python) as running:
         yield running
 
 
 @asynccontextmanager
 async def started(
-    folder: Path, spec: LaunchSpec, *, cgroup: bool = True, python: Sequence[str] = ()
+    folder: Path, spec: LaunchSpec, *, before: str = "", python: Sequence[str] = ()
 ) -> AsyncIterator[Sidecar]:
     """A sidecar for a folder that has its `launch.json`, perhaps once more."""
-    program = ["-m", "quarterdeck.sidecar"] if cgroup else ["-c", _WITHOUT_CGROUP]
+    main = "import sys; from quarterdeck.sidecar.__main__ import main; main(sys.argv[1:])"
+    program = ["-c", f"{before}\n{main}"] if before else ["-m", "quarterdeck.sidecar"]
     (folder / ADDRESS_FILE).unlink(missing_ok=True)
     with (folder / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(

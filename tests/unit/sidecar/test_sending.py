@@ -16,7 +16,7 @@ from quarterdeck.errors import Conflict
 from quarterdeck.sidecar.model import Report, Task
 from quarterdeck.sidecar.session import Session
 from support.session import give, living, new_session, until
-from support.sidecar import sidecar, started
+from support.sidecar import MANY_PROCESSES, sidecar, started
 
 pytestmark = pytest.mark.anyio
 STEPS = [sys.executable, str(PROGRAMS / "step_command.py")]
@@ -224,7 +224,7 @@ async def test_a_new_sidecar_serves_nothing_of_the_last_one(tmp_path: Path) -> N
         await side.until(status="busy")
         side.process.kill()
         side.process.wait()
-        async with started(side.folder, side.spec) as again:
+        async with started(side.folder, side.spec, before=MANY_PROCESSES) as again:
             refused = await again.http.post("/v1/tasks", json={"description": "@once stale"}, params={"incarnation": 1})
             late = await again.http.post(f"/v1/tasks/{task['id']}/cancel")
             facts = await again.facts()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from provider_support import PROGRAMS
-from support.sidecar import Sidecar, sidecar
+from support.sidecar import WITHOUT_CGROUP, Sidecar, sidecar
 
 pytestmark = pytest.mark.anyio
 COMMAND = {
@@ -70,7 +70,7 @@ async def bare_child(side: Sidecar, seconds: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
 async def test_without_a_cgroup_nothing_outlives_a_cancel_a_death_or_the_end(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "agent", tmp_path / "work", cgroup=False) as side:
+    async with sidecar(tmp_path / "agent", tmp_path / "work", before=WITHOUT_CGROUP) as side:
         facts = await side.until(status="idle")
         seconds = unique()
         await bare_child(side, seconds)
