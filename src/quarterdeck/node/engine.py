@@ -23,7 +23,7 @@ from quarterdeck.node.context import Context, event, progress
 from quarterdeck.node.deploy import Deploy, checked, prepare
 from quarterdeck.node.files import Files
 from quarterdeck.node.lifecycle import Lifecycle
-from quarterdeck.node.model import Mutation, Operation, ServiceDef
+from quarterdeck.node.model import Mutation, ServiceDef
 from quarterdeck.node.monitor import PAUSED, Monitor
 from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.options import AgentOptions
@@ -178,10 +178,9 @@ class Engine:
     ) -> AsyncGenerator[DeployProgress, None]:
         entries = await self.context.store.read(lambda registry: _history(registry, service))
         current = next((each.generation for each in entries if each.current), None)
-        stored = None
-        if mutation.operation_id:
-            stored = await self.context.store.read(lambda registry: registry.operation(mutation.operation_id))
-        definition = rollback_target(service, entries, current, generation) if stored is None else _asked(stored)
+        # A retry means what the first call meant, not what would be the generation before by now.
+        first = await self.operations.asked(mutation.operation_id)
+        definition = rollback_target(service, entries, current, generation) if first is None else _asked(first)
         asked = {"definition": definition, "components": [], "generation": generation}
         async with aclosing(self.deploying("rollback", service, mutation, asked, definition, (), plan_only)) as steps:
             async for each in steps:
@@ -396,6 +395,9 @@ def _history(registry: Registry, service: str) -> tuple[HistoryEntry, ...]:
     return registry.history(service)
 
 
-def _asked(operation: Operation) -> ServiceDef:
-    """The definition that an earlier call with the same id deployed."""
-    return msgspec.convert(msgspec.json.decode(operation.steps)["definition"], ServiceDef)
+def _asked(steps: str) -> ServiceDef:
+    """The definition that an earlier call with the same id deployed. Raises `Conflict` when it deployed none."""
+    asked = msgspec.json.decode(steps or "null")
+    if not isinstance(asked, dict) or "definition" not in asked:
+        raise Conflict("the operation id was used for another request", hint="use a new id for every new change")
+    return msgspec.convert(asked["definition"], ServiceDef)

@@ -89,6 +89,15 @@ class Operations:
         """How many are in progress."""
         return len(self._live)
 
+    async def asked(self, identity: str) -> str | None:
+        """What was asked for under this id, as JSON; None when nothing was."""
+        if not identity:
+            return None
+        if (live := self._live.get(identity)) is not None:
+            return live.asked_for
+        stored = await self._store.read(lambda registry: registry.operation(identity))
+        return None if stored is None else stored.steps
+
     async def run(
         self,
         kind: str,
@@ -203,6 +212,7 @@ class Operations:
                 now,
                 self._holder,
                 now + self._lease,
+                steps=live.asked_for,
             ),
             live.actor,
         )

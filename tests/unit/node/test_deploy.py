@@ -192,6 +192,20 @@ async def test_history_and_rollback(agent: NodeAgent, name: str) -> None:
         [each async for each in agent.rollback(name, Mutation(), generation=77)]
 
 
+async def test_a_rollback_asked_for_twice_under_one_id_goes_back_once(agent: NodeAgent, name: str) -> None:
+    for value in "123":
+        await deploy(agent, ServiceDef(name, (component("a", env={"V": value}),)))
+    answers = [
+        [each async for each in agent.rollback(name, Mutation(operation_id=f"{name}-r"))][-1].final for _ in range(2)
+    ]
+    assert answers[0] is not None
+    assert answers[0] == answers[1]
+    assert dict((await agent.export(name)).components[0].env) == {"V": "2"}
+    await agent.stop_service(name, Mutation(operation_id=f"{name}-s"))
+    with pytest.raises(Conflict, match="another request"):
+        [each async for each in agent.rollback(name, Mutation(operation_id=f"{name}-s"))]
+
+
 async def test_a_retry_gets_the_first_answer_and_a_stale_generation_is_refused(agent: NodeAgent, name: str) -> None:
     service = ServiceDef(name, (component("a"),))
     first, _ = await deploy(agent, service, operation_id=f"{name}-op")
