@@ -203,9 +203,10 @@ async def resume(node: str | None, **options: Any) -> int:
 @click.option(
     "--config", type=click.Path(path_type=Path), help="On the node itself, without asking its agent: node.toml."
 )
+@change_options
 @json_option
 @command
-async def snapshot(nodes: tuple[str, ...], config: Path | None, as_json: bool) -> int:
+async def snapshot(nodes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> int:
     """Make a checked copy of nodes' registries, on the nodes."""
     from quarterdeck.cli import nodes_render as render
 
@@ -215,7 +216,7 @@ async def snapshot(nodes: tuple[str, ...], config: Path | None, as_json: bool) -
         return 0
 
     async def ask(client: NodeClient) -> SnapshotInfo:
-        return await client.snapshot()
+        return await client.snapshot(change_of(options))
 
     answers, errors = await ask_nodes(settings(), nodes, ask)
     if as_json:

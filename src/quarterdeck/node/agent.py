@@ -6,7 +6,8 @@ It knows nothing of gRPC: `server.py` converts and calls it. Errors are those of
 expected generation is stale), `Unavailable` (the runtime does not answer), `StorageRefused` (disk full).
 
 Every mutation takes a `Mutation`: a retry with the same operation id gets the first answer (also the
-first error), without doing anything again; a stale expected generation is refused before anything is done.
+first error), without doing anything again; a stale expected generation is refused before anything is done, and
+so is one given to a change that is not of one service.
 """
 
 from __future__ import annotations
@@ -235,24 +236,20 @@ class NodeAgent:
 
     async def pause(self, mutation: Mutation, *, service: str = "") -> None:
         """No restarts and no enforcement until `resume`, for a service or (empty) the node; outlives the agent."""
-        await self._engine.simply(
-            "pause", mutation, {"service": service}, lambda: self._engine.set_paused(service, paused=True)
-        )
+        await self._engine.node.set_paused(mutation, service, paused=True)
 
     async def resume(self, mutation: Mutation, *, service: str = "") -> None:
         """Undo `pause` (and, for the whole node, `drain`)."""
-        await self._engine.simply(
-            "resume", mutation, {"service": service}, lambda: self._engine.set_paused(service, paused=False)
-        )
+        await self._engine.node.set_paused(mutation, service, paused=False)
         self._engine.monitor.poke()
 
     async def drain(self, mutation: Mutation, *, stop: bool = False) -> tuple[ServiceResult, ...]:
         """Take no more deploys until `resume`; with `stop` also stop every managed container (desired states stay)."""
-        return await self._engine.drain(mutation, stop=stop)
+        return await self._engine.node.drain(mutation, stop=stop)
 
-    async def snapshot(self) -> SnapshotInfo:
+    async def snapshot(self, mutation: Mutation | None = None) -> SnapshotInfo:
         """A checked copy of the registry beside it; old ones beyond the number to keep are removed."""
-        return await self._context.store.take_snapshot()
+        return await self._engine.node.snapshot(mutation or Mutation())
 
     async def list_snapshots(self) -> tuple[SnapshotInfo, ...]:
         """The snapshots there are, newest first."""
@@ -260,5 +257,6 @@ class NodeAgent:
 
     async def restore(self, path: str, mutation: Mutation) -> SnapshotInfo:
         """Put a snapshot (a name or path of `list_snapshots`) in the registry's place, after a snapshot of what is
-        there; containers are observed anew. Raises `NotFound`, and `InvalidInput` when it is damaged."""
-        return await self._engine.restore(path, mutation)
+        there; containers are observed anew. Waits for the changes in progress and keeps others waiting. Raises
+        `NotFound`, and `InvalidInput` when it is damaged."""
+        return await self._engine.node.restore(path, mutation)

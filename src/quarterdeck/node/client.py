@@ -391,9 +391,10 @@ class NodeClient:
         answer = await self._change(self._node.Drain, node_pb2.DrainRequest(stop=stop, mutation=change.message()))
         return tuple(from_wire(each, ServiceResult) for each in answer.results)
 
-    async def snapshot(self) -> SnapshotInfo:
+    async def snapshot(self, change: Change = ANY) -> SnapshotInfo:
         """A checked copy of the registry, on the node."""
-        answer = await self._change(self._node.TakeSnapshot, node_pb2.TakeSnapshotRequest())
+        request = node_pb2.TakeSnapshotRequest(mutation=change.message())
+        answer = await self._change(self._node.TakeSnapshot, request)
         return from_wire(answer.snapshot, SnapshotInfo)
 
     async def list_snapshots(self) -> tuple[SnapshotInfo, ...]:

@@ -17,14 +17,15 @@ import anyio.abc
 import msgspec
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import Conflict, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, InternalError, QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import leftovers, lock, looking, recovery, takeover
 from quarterdeck.node.context import Context, event, progress
 from quarterdeck.node.deploy import Deploy, checked, prepare
 from quarterdeck.node.files import Files
+from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import Mutation, ServiceDef
-from quarterdeck.node.monitor import PAUSED, Monitor
+from quarterdeck.node.monitor import Monitor
 from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_api import PodmanApi, answers
@@ -37,19 +38,15 @@ from quarterdeck.node.results import (
     PushedFile,
     PushRequest,
     ServiceResult,
-    SnapshotInfo,
     SyncItem,
     SyncSummary,
 )
 from quarterdeck.node.rollback import rollback_target
 from quarterdeck.node.runtime import Runtime
 from quarterdeck.node.store import Store
+from quarterdeck.node.wholenode import META_ID, META_KEY, NODE, WholeNode
 
 log = logging.getLogger(__name__)
-# The service name under which changes of the node itself are held (no service can be called so).
-NODE = "*"
-META_ID, META_KEY = "node-id", "node-key"
-STOPPED = "stopped-by-drain"
 STOP_SECONDS = 60
 RECOVERY_SECONDS = 5
 
@@ -95,25 +92,36 @@ class Engine:
         self.operations = Operations(context.store, group, holder=holder, lease_seconds=context.options.lease_seconds)
         self._group = group
         self._recovered = anyio.Event()
+        self._waits: QuarterdeckError = Unavailable("the node agent is just starting", hint="try again later")
         self.monitor = Monitor(context, self.operations, group, ready=self._recovered.is_set)
         self.operations.ended = self.monitor.review
+        self.node = WholeNode(context, self.operations, self.monitor, group, self._bring_up)
 
     async def _come_up(self) -> None:
         """Clean up after a killed agent, or as soon as the runtime answers."""
-        self._group.start_soon(self.operations.keep_leases, name="leases")
+        spawn(self._group, "leases", self.operations.keep_leases)
         await run_sync(leftovers.end_readers, self.context.options.state_dir)
         if not await self._recover():
-            self._group.start_soon(self._keep_recovering, name="recovery")
+            spawn(self._group, "recovery", self._keep_recovering)
 
     async def _recover(self) -> bool:
         try:
             await leftovers.sweep(self.context.runtime)
             await recovery.recover(self.context)
+        except StorageRefused as error:
+            self._waits = error
         except Unavailable as error:
-            log.error("the runtime does not answer, recovery waits: %s", error.message)
-            return False
-        self._recovered.set()
-        return True
+            text = f"podman does not answer, and interrupted operations wait for it: {error.message}"
+            self._waits = Unavailable(text, hint="try again later")
+        except Exception as error:
+            log.exception("recovery failed")
+            # Not for the whole agent to end: it answers, and tells why nothing can be changed.
+            self._waits = InternalError(f"interrupted operations wait: recovery failed: {error!r}", hint="see the log")
+        else:
+            self._recovered.set()
+            return True
+        log.error("recovery waits: %s", self._waits.message)
+        return False
 
     async def _keep_recovering(self) -> None:
         while not await self._recover():  # noqa: ASYNC110 - nobody could set an event: podman is polled
@@ -121,7 +129,7 @@ class Engine:
         self.monitor.poke()
 
     async def accepting(self, mutation: Mutation, *, draining_too: bool = True) -> None:
-        """Whether changes are taken now. Raises `Conflict` (draining) and `Unavailable` (recovery waits)."""
+        """Whether changes are taken now. Raises `Conflict` (draining) and what recovery waits for."""
         identity = mutation.operation_id
         if identity and await self.context.store.read(lambda registry: registry.operation(identity)) is not None:
             # A retry changes nothing: it hears the first answer.
@@ -129,7 +137,7 @@ class Engine:
         with anyio.move_on_after(mutation.wait_seconds):
             await self._recovered.wait()
         if not self._recovered.is_set():
-            raise Unavailable("podman does not answer, and interrupted operations wait for it", hint="try again later")
+            raise self._waits
         if draining_too and await self.context.store.read(lambda registry: registry.meta(looking.DRAINING)) == "1":
             raise Conflict("the node drains: it takes no more deploys", hint="qd node resume")
 
@@ -159,7 +167,7 @@ class Engine:
             live.emit(progress(name, "", "done", final=result))
             return result
 
-        live = await self.operations.begin(kind, [name], mutation, asked, ServiceResult, work)
+        live = await self.operations.begin(kind, [name], mutation, asked, ServiceResult, work, checks=name)
         told = 0
         while True:
             moved = live.moved
@@ -201,7 +209,7 @@ class Engine:
             return await change(Lifecycle(self.context, service, component, operation=live.id, actor=live.actor))
 
         asked = {"component": component, **more}
-        return await self.operations.run(kind, [service], mutation, asked, ServiceResult, work)
+        return await self.operations.run(kind, [service], mutation, asked, ServiceResult, work, checks=service)
 
     async def sync(
         self, services: Sequence[ServiceDef], mutation: Mutation, *, prune: bool, apply: bool, plan_only: bool
@@ -221,7 +229,10 @@ class Engine:
             return await self._sync(definitions, live, prune=prune, apply=apply)
 
         asked = {"definitions": definitions, "prune": prune, "apply": apply}
-        return await self.operations.run("sync", sorted(names) or [NODE], mutation, asked, SyncSummary, work)
+        # A generation is one service's: of several nobody could say which was meant.
+        checks = definitions[0].name if len(definitions) == 1 else ""
+        held = sorted(names) or [NODE]
+        return await self.operations.run("sync", held, mutation, asked, SyncSummary, work, checks=checks)
 
     async def _sync(
         self, definitions: Sequence[ServiceDef], live: Live[SyncSummary], *, prune: bool, apply: bool
@@ -248,7 +259,7 @@ class Engine:
         async def work(live: Live[AdoptResult]) -> AdoptResult:
             return await takeover.adopt(self.context, service, operation=live.id, actor=live.actor)
 
-        return await self.operations.run("adopt", [service], mutation, {}, AdoptResult, work)
+        return await self.operations.run("adopt", [service], mutation, {}, AdoptResult, work, checks=service)
 
     async def push(self, request: PushRequest, chunks: AsyncIterator[bytes], mutation: Mutation) -> PushedFile:
         """See `NodeAgent.push_file`."""
@@ -273,51 +284,15 @@ class Engine:
         key = f"{request.service}/{request.path}"
         asked = replace(request, offset=0)
         with feed, source:
-            live = await self.operations.begin("push", [key], mutation, asked, PushedFile, work)
+            live = await self.operations.begin("push", [key], mutation, asked, PushedFile, work, checks=request.service)
             async with anyio.create_task_group() as group:
                 group.start_soon(pump, name=f"feed {key}")
                 await live.done.wait()
                 group.cancel_scope.cancel()
         return live.answer()
 
-    async def drain(self, mutation: Mutation, *, stop: bool) -> tuple[ServiceResult, ...]:
-        """See `NodeAgent.drain`."""
-        services = await self.context.store.read(lambda registry: registry.services())
-        names = [each.name for each in services if each.managed] if stop else []
-
-        def write(registry: Registry) -> None:
-            registry.set_meta(looking.DRAINING, "1")
-            if stop:
-                registry.set_meta(PAUSED, "1")
-                registry.set_meta(STOPPED, "1")
-            registry.add_event(event("", "", "drain", "no more deploys until resume", actor=mutation.actor))
-
-        async def work(live: Live[tuple[ServiceResult, ...]]) -> tuple[ServiceResult, ...]:
-            await self.context.store.write(write)
-            # What is desired stays, so that a resume brings them back.
-            return tuple(
-                [await Lifecycle(self.context, name, "", operation=live.id, actor=live.actor).halt() for name in names]
-            )
-
-        kind: type[tuple[ServiceResult, ...]] = tuple[ServiceResult, ...]
-        return await self.operations.run("drain", [*names, NODE], mutation, {"stop": stop}, kind, work)
-
-    async def restore(self, path: str, mutation: Mutation) -> SnapshotInfo:
-        """See `NodeAgent.restore`."""
-        if self.operations.running:
-            raise Conflict("operations are in progress; a restore would lose them", hint="try again when they are done")
-        restored = await self.context.store.restore(path)
-
-        def write(registry: Registry) -> None:
-            # Nothing of then is in progress, and the labels of now must go on being ours.
-            registry.abandon_operations(time.time())
-            registry.set_meta(META_ID, self.context.node_id)
-            registry.set_meta(META_KEY, self.context.key)
-            registry.add_event(event("", "", "recovered", f"restored {restored.path}", actor=mutation.actor))
-
-        await self.context.store.write(write)
-        self.monitor.poke()
-        return restored
+    async def _bring_up(self, service: str, component: str) -> None:
+        await self.change("start", service, component, Mutation(), lambda life: life.start())
 
     async def simply(self, kind: str, mutation: Mutation, asked: object, do: Callable[[], Awaitable[None]]) -> None:
         async def work(live: Live[str]) -> str:
@@ -341,32 +316,6 @@ class Engine:
             await self.context.runtime.remove_secret(name)
 
         return work
-
-    async def set_paused(self, service: str, *, paused: bool) -> None:
-        """Pause or resume a service, or (empty) the node; a node that `drain` had stopped comes back."""
-
-        def write(registry: Registry) -> bool:
-            registry.add_event(event(service, "", "pause" if paused else "resume"))
-            if service:
-                registry.put_service(replace(registry.service(service), paused=paused))
-                return False
-            registry.set_meta(PAUSED, "1" if paused else "")
-            stopped = registry.meta(STOPPED) == "1"
-            if not paused:
-                registry.set_meta(looking.DRAINING, "")
-                registry.set_meta(STOPPED, "")
-            return stopped and not paused
-
-        if await self.context.store.write(write):
-            self._group.start_soon(self._bring_back, name="bring back")
-
-    async def _bring_back(self) -> None:
-        """Start what is desired to run, also what no restart policy would."""
-        for service in await self.context.store.read(lambda registry: registry.services()):
-            for each in service.components if service.managed else ():
-                if each.desired == "running":
-                    with suppress(QuarterdeckError):
-                        await self.change("start", service.name, each.name, Mutation(), lambda life: life.start())
 
 
 async def choose_runtime(options: AgentOptions) -> Runtime:

@@ -18,6 +18,7 @@ from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, send
 from quarterdeck.node.context import Context, event, transition
 from quarterdeck.node.deploy import Deploy
+from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Event, Mutation, ServiceRecord
 from quarterdeck.node.operations import Live, Operations
@@ -58,7 +59,7 @@ class Healer:
             # After a reboot everything is down at once, and nothing of it has failed.
             delay = 0.0 if first and attempts == 0 else decision.delay
             self._waiting.add(key)
-            self._group.start_soon(self._again, key, delay, decision.attempts, name=f"restart {key[0]}/{key[1]}")
+            spawn(self._group, f"restart {key[0]}/{key[1]}", self._again, key, delay, decision.attempts)
         elif service.enforce:
             await self._enforce(service, record)
 
@@ -129,7 +130,7 @@ class Healer:
             return
         self._next_try[key] = (time.monotonic() + backoff(tries, options), tries + 1)
         self._waiting.add(key)
-        self._group.start_soon(self._undo, service, record, found[0].kind, name=f"enforce {key[0]}/{key[1]}")
+        spawn(self._group, f"enforce {key[0]}/{key[1]}", self._undo, service, record, found[0].kind)
 
     async def _undo(self, service: ServiceRecord, record: ComponentRecord, kind: str) -> None:
         context, key = self._context, (service.name, record.name)

@@ -15,10 +15,11 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, judge, send
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
+from quarterdeck.node.guarded import guarded, spawn
 from quarterdeck.node.healing import Healer
 from quarterdeck.node.model import ComponentRecord, ServiceRecord
 from quarterdeck.node.operations import Operations
@@ -45,6 +46,7 @@ class Monitor:
         self._checked: dict[str, float] = {}
         self._answering: bool | None = None
         self._pruned = 0.0
+        self._first = True
         self._poke = anyio.Event()
         self._looked = anyio.Event()
 
@@ -72,7 +74,7 @@ class Monitor:
     def review(self, services: Sequence[str]) -> None:
         """An operation on these is over: what happened meanwhile was left to it."""
         if self._options.enabled and self._answering is not None:
-            self._group.start_soon(self._review, services, name="review")
+            spawn(self._group, "review", self._review, services)
 
     async def _review(self, services: Sequence[str]) -> None:
         records = await self._context.store.read(lambda registry: registry.services(services))
@@ -95,7 +97,7 @@ class Monitor:
                     async for each in events:
                         since, wait = max(since, each.at), 1.0
                         if each.action in _ABOUT:
-                            await self._look(each.name)
+                            await guarded(f"looking at {each.name}", self._look, each.name)
             except QuarterdeckError as error:
                 log.info("the runtime's events are gone, trying again in %g s: %s", wait, error.message)
                 self.poke()
@@ -139,7 +141,7 @@ class Monitor:
     def _watch(self, container: Container) -> None:
         if container.state == "running" and container.pid > 0 and container.id not in self._watched:
             self._watched[container.id] = anyio.CancelScope()
-            self._group.start_soon(self._until_death, container, name=f"watch {container.name}")
+            spawn(self._group, f"watch {container.name}", self._until_death, container)
 
     async def _until_death(self, container: Container) -> None:
         alive = Alive(container.pid)
@@ -166,20 +168,23 @@ class Monitor:
     # Listings
 
     async def _listings(self) -> None:
-        first = True
         while True:
             self._poke = anyio.Event()
-            try:
-                await self._list_all(first=first)
-                first = False
-            except Unavailable as error:
-                await self._silent(error.message)
-            except QuarterdeckError as error:
-                log.error("listing failed: %s", error.message)
+            await guarded("a listing", self._listing)
             looked, self._looked = self._looked, anyio.Event()
             looked.set()
             with anyio.move_on_after(self._options.list_seconds):
                 await self._poke.wait()
+
+    async def _listing(self) -> None:
+        try:
+            await self._list_all(first=self._first)
+            self._first = False
+        except StorageRefused:
+            # The disk is full: podman is not to blame, and what it said is as true as before.
+            raise
+        except Unavailable as error:
+            await self._silent(error.message)
 
     async def _list_all(self, *, first: bool) -> None:
         containers = {each.name: each for each in await self._context.runtime.list()}
@@ -194,7 +199,7 @@ class Monitor:
                 if service.managed and not self._operations.busy(service.name):
                     await self._healer.consider(service, record, paused=paused, first=first)
         for alert in alerts:
-            self._group.start_soon(send, self._context, alert, name=f"alert {alert.kind}")
+            spawn(self._group, f"alert {alert.kind}", send, self._context, alert)
         await self._prune()
 
     def _compare(
@@ -263,7 +268,7 @@ class Monitor:
                     transition(registry, record, replace(record.observed, state="unknown", at=time.time()))
 
         await self._context.store.write(write)
-        self._group.start_soon(send, self._context, Alert("runtime", "", "", reason), name="alert runtime")
+        spawn(self._group, "alert runtime", send, self._context, Alert("runtime", "", "", reason))
 
     async def _paused(self) -> bool:
         return await self._context.store.read(lambda registry: registry.meta(PAUSED) == "1")
@@ -297,7 +302,7 @@ class Monitor:
             ]
             async with anyio.create_task_group() as group:
                 for name, record in due:
-                    group.start_soon(self._check, name, record, name=f"check {record.container_name}")
+                    spawn(group, f"check {record.container_name}", self._check, name, record)
 
     def _is_due(self, record: ComponentRecord) -> bool:
         check = record.spec.healthcheck

@@ -18,7 +18,7 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
-from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import marks
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.lifecycle import Lifecycle
@@ -48,9 +48,12 @@ async def recover(context: Context) -> int:
     for operation in operations:
         try:
             answer, state = await _finish(context, operation)
-        except Unavailable:
+        except StorageRefused:
             raise
         except QuarterdeckError as error:
+            if isinstance(error, Unavailable):
+                # Does podman not answer (then all of it is tried again), or is it this one thing that it cannot do?
+                await context.runtime.info()
             answer, state = error_answer(error), "failed"
         await context.store.write(lambda registry, o=operation, a=answer, s=state: _close(registry, o, a, s))  # type: ignore[misc]
         log.warning(
@@ -74,6 +77,9 @@ def _commands(state_dir: Path) -> bool:
 
 def _close(registry: Registry, operation: Operation, answer: str, state: OperationState) -> None:
     registry.end_operation(operation.id, state, answer, time.time())
+    if operation.kind == "snapshot":
+        # Also in every snapshot that is put back: its own making was not over then.
+        return
     how = "finished" if state == "done" else "undone"
     registry.add_event(
         event(operation.service.split(" ")[0], "", "recovered", f"{operation.kind} was interrupted; {how}")
@@ -86,7 +92,10 @@ async def _swaps(context: Context, interrupted: set[str]) -> None:
     services = await context.store.read(lambda registry: registry.services())
     rows = {c.container_name: c for each in services if each.managed for c in each.components}
     for name in sorted({each.removesuffix(NEW).removesuffix(OLD) for each in containers}):
-        await _settle(context, name, containers, rows.get(name), interrupted)
+        try:
+            await _settle(context, name, containers, rows.get(name), interrupted)
+        except QuarterdeckError as error:
+            await _left_alone(context, rows.get(name), name, error)
     found = {each.name: each for each in await context.runtime.list()}
 
     def write(registry: Registry) -> None:
@@ -94,6 +103,17 @@ async def _swaps(context: Context, interrupted: set[str]) -> None:
             transition(registry, row, seen(found.get(row.container_name), row.observed))
 
     await context.store.write(write)
+
+
+async def _left_alone(context: Context, row: ComponentRecord | None, name: str, error: QuarterdeckError) -> None:
+    """One container that podman cannot change must not keep the node from its work; a silent podman does."""
+    if isinstance(error, StorageRefused):
+        raise error
+    await context.runtime.info()
+    log.error("container %s was left as it is: %s", name, error.message)
+    text = f"container {name} was left as it is after an interruption: {error.message}"
+    told = event(row.service if row else "", row.name if row else "", "recovered", text)
+    await context.store.write(lambda registry: registry.add_event(told))
 
 
 async def _settle(

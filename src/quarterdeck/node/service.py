@@ -189,7 +189,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         return node_pb2.DrainResponse(results=[to_wire(each) for each in results])
 
     async def TakeSnapshot(self, request: node_pb2.TakeSnapshotRequest, context: Any) -> Any:
-        return node_pb2.TakeSnapshotResponse(snapshot=to_wire(await self._agent.snapshot()))
+        return node_pb2.TakeSnapshotResponse(snapshot=to_wire(await self._agent.snapshot(_mutation(request))))
 
     async def ListSnapshots(self, request: node_pb2.ListSnapshotsRequest, context: Any) -> Any:
         snapshots = await self._agent.list_snapshots()
