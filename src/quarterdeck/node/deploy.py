@@ -59,16 +59,19 @@ def checked(service: ServiceDef, only: Sequence[str] = ()) -> None:
 
 async def observe(context: Context, record: ServiceRecord) -> tuple[ServiceRecord, dict[str, Container]]:
     """A service as it is now, recorded; and every container of the node by name. Raises `Unavailable`."""
+    asked_at = time.time()
     containers = {each.name: each for each in await context.runtime.list()}
-    looked = {each.name: seen(containers.get(each.container_name), each.observed) for each in record.components}
 
-    def write(registry: Registry) -> None:
-        for each in record.components:
-            transition(registry, each, looked[each.name])
+    def write(registry: Registry) -> ServiceRecord:
+        fresh = registry.find(record.name) or record
+        looked: list[ComponentRecord] = []
+        for each in fresh.components:
+            watched = seen(containers.get(each.container_name), each.observed, at=asked_at)
+            transition(registry, each, watched)
+            looked.append(replace(each, observed=watched))
+        return replace(fresh, components=tuple(looked))
 
-    await context.store.write(write)
-    components = tuple(replace(each, observed=looked[each.name]) for each in record.components)
-    return replace(record, components=components), containers
+    return await context.store.write(write), containers
 
 
 async def prepare(context: Context, service: ServiceDef, only: Sequence[str], emit: Emit, *, pull: bool) -> Prepared:

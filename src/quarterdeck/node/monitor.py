@@ -20,16 +20,16 @@ from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, judge, send
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.guarded import guarded, spawn
-from quarterdeck.node.healing import Healer
-from quarterdeck.node.model import ComponentRecord, ServiceRecord
+from quarterdeck.node.healing import PAUSED, Healer
+from quarterdeck.node.model import ComponentRecord, Health, ServiceRecord
 from quarterdeck.node.operations import Operations
 from quarterdeck.node.probe import Alive
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.runtime import Container
 
 log = logging.getLogger(__name__)
-PAUSED = "paused"
 _PRUNE_SECONDS = 3600
+_HUNG_SECONDS = 600
 _ABOUT = frozenset(("create", "start", "died", "stop", "remove", "rename", "pause", "unpause", "kill", "cleanup"))
 
 
@@ -44,6 +44,8 @@ class Monitor:
         self._healer = Healer(context, operations, group, ready=ready)
         self._watched: dict[str, anyio.CancelScope] = {}
         self._checked: dict[str, float] = {}
+        self._hung: dict[str, int] = {}
+        self._checks = anyio.CapacityLimiter(context.options.parallel)
         self._answering: bool | None = None
         self._pruned = 0.0
         self._first = True
@@ -78,6 +80,7 @@ class Monitor:
 
     async def _review(self, services: Sequence[str]) -> None:
         records = await self._context.store.read(lambda registry: registry.services(services))
+        asked_at = time.time()
         try:
             containers = {each.name: each for each in await self._context.runtime.list()} if records else {}
         except QuarterdeckError:
@@ -85,7 +88,7 @@ class Monitor:
             return
         for service in records:
             for each in service.components if service.managed else ():
-                await self._saw((service.name, each.name), containers.get(each.container_name))
+                await self._saw((service.name, each.name), containers.get(each.container_name), asked_at)
 
     # Events and deaths
 
@@ -111,15 +114,16 @@ class Monitor:
         key = await self._context.store.read(lambda registry: registry.by_container(name))
         if key is None or self._operations.busy(key[0]):
             return
+        asked_at = time.time()
         try:
             container: Container | None = (await self._context.runtime.inspect(name)).container
         except NotFound:
             container = None
         except QuarterdeckError:
             return
-        await self._saw(key, container)
+        await self._saw(key, container, asked_at)
 
-    async def _saw(self, key: tuple[str, str], container: Container | None) -> None:
+    async def _saw(self, key: tuple[str, str], container: Container | None, asked_at: float) -> None:
         """Record one component as it is and do what follows from it."""
 
         def write(registry: Registry) -> tuple[ServiceRecord, ComponentRecord] | None:
@@ -127,7 +131,7 @@ class Monitor:
             record = service.component(key[1]) if service else None
             if service is None or record is None or self._operations.busy(key[0]):
                 return None
-            watched = seen(container, record.observed)
+            watched = seen(container, record.observed, at=asked_at)
             transition(registry, record, watched)
             return service, replace(record, observed=watched)
 
@@ -187,11 +191,16 @@ class Monitor:
             await self._silent(error.message)
 
     async def _list_all(self, *, first: bool) -> None:
+        asked_at = time.time()
         containers = {each.name: each for each in await self._context.runtime.list()}
         paused = await self._paused()
-        services, alerts = await self._context.store.write(lambda registry: self._compare(registry, containers, paused))
-        for scope in [self._watched[each] for each in set(self._watched) - {c.id for c in containers.values()}]:
+        services, alerts = await self._context.store.write(
+            lambda registry: self._compare(registry, containers, asked_at, paused)
+        )
+        there = {each.id for each in containers.values()}
+        for scope in [self._watched[each] for each in set(self._watched) - there]:
             scope.cancel()
+        self._hung = {each: count for each, count in self._hung.items() if each in there}
         for service in services:
             for record in service.components:
                 if (container := containers.get(record.container_name)) is not None:
@@ -203,7 +212,7 @@ class Monitor:
         await self._prune()
 
     def _compare(
-        self, registry: Registry, containers: dict[str, Container], paused: bool
+        self, registry: Registry, containers: dict[str, Container], asked_at: float, paused: bool
     ) -> tuple[list[ServiceRecord], list[Alert]]:
         """Record what a listing says, in one transaction; the services as they are now and what to tell."""
         now, alerts, found = time.time(), list[Alert](), list[ServiceRecord]()
@@ -218,7 +227,7 @@ class Monitor:
                 continue
             records: list[ComponentRecord] = []
             for record in service.components:
-                watched = seen(containers.get(record.container_name), record.observed)
+                watched = seen(containers.get(record.container_name), record.observed, at=asked_at)
                 transition(registry, record, watched)
                 now_is = replace(record, observed=watched)
                 records.append(now_is)
@@ -300,9 +309,9 @@ class Monitor:
                 for record in service.components
                 if self._is_due(record)
             ]
-            async with anyio.create_task_group() as group:
-                for name, record in due:
-                    spawn(group, f"check {record.container_name}", self._check, name, record)
+            # Not waited for: one that hangs must not keep the others from being asked.
+            for name, record in due:
+                spawn(self._group, f"check {record.container_name}", self._check, name, record)
 
     def _is_due(self, record: ComponentRecord) -> bool:
         check = record.spec.healthcheck
@@ -310,15 +319,28 @@ class Monitor:
             return False
         if time.monotonic() < self._checked.get(record.container_name, 0):
             return False
-        self._checked[record.container_name] = time.monotonic() + check.interval
+        # Podman leaves a check that hangs running in the container: asking at the same pace would fill it up.
+        wait = min(check.interval * 2 ** min(self._hung.get(record.observed.container_id, 0), 10), _HUNG_SECONDS)
+        self._checked[record.container_name] = time.monotonic() + max(check.interval, wait)
         return True
 
     async def _check(self, service: str, record: ComponentRecord) -> None:
+        check, identity = record.spec.healthcheck, record.observed.container_id
+        assert check is not None
+        health: Health | None = None
         try:
-            async with self._context.work:
-                health = await self._context.runtime.healthcheck(record.container_name)
+            async with self._checks:
+                with anyio.move_on_after(check.timeout):
+                    health = await self._context.runtime.healthcheck(record.container_name)
         except (Conflict, NotFound, Unavailable):
             return
+        if health is None:
+            hung = self._hung[identity] = self._hung.get(identity, 0) + 1
+            if hung < check.retries:
+                return
+            health = "unhealthy"
+        else:
+            self._hung.pop(identity, None)
         if health == record.observed.health:
             return
 

@@ -13,9 +13,10 @@ from quarterdeck.errors import QuarterdeckError
 from quarterdeck.node import looking
 from quarterdeck.node.context import Context, event
 from quarterdeck.node.guarded import spawn
+from quarterdeck.node.healing import PAUSED
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import Mutation
-from quarterdeck.node.monitor import PAUSED, Monitor
+from quarterdeck.node.monitor import Monitor
 from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ServiceResult, SnapshotInfo
