@@ -206,6 +206,25 @@ async def test_killed_in_the_middle_of_a_first_deploy(victim: Victim, name: str)
             assert containers(name) == {}
 
 
+async def test_of_a_deploy_that_is_undone_nothing_stays_in_the_service(victim: Victim, name: str) -> None:
+    well = Healthcheck(("/bin/sh", "-c", "sleep 3"), interval=5, timeout=5)
+    first = ComponentSpec("a", IMAGE, cmd=("sleep", "600"), network="none", stop_seconds=0)
+    new = replace(first, env={"V": "2"}, healthcheck=well)
+    task: dict[str, object] = {"kind": "deploy", "operation": "first", "definition": ServiceDef(name, (new,))}
+    assert not victim.kill_during(task, 1.2)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        # A service that never came to be is none.
+        assert await agent.list_services() == ()
+        assert containers(name) == {}
+        [e async for e in agent.deploy(ServiceDef(name, (first,)), Mutation())]
+    later = ServiceDef(name, (new,), node="other", enforce=True)
+    assert not victim.kill_during({"kind": "deploy", "operation": "second", "definition": later}, 1.2)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        await agree(agent, name, expected={f"{name}-a": "running"})
+        record = (await agent.list_services(service=name))[0]
+        assert (record.components[0].spec, record.node, record.enforce) == (first, "", False)
+
+
 async def test_killed_in_the_middle_of_stop_and_start(victim: Victim, name: str) -> None:
     port, dice = podman_env.free_port(), random.Random(6)
     async with NodeAgent.open(quiet(victim.options)) as agent:

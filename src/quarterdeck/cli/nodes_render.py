@@ -124,7 +124,7 @@ def plan(found: DeployPlan) -> None:
     if found.changes_nothing:
         click.echo(f"{found.service}: nothing would change (generation {found.generation})")
     for action in found.actions:
-        colour = {"keep": DIM, "remove": BAD, "replace": NOTE}.get(action.action, GOOD)
+        colour = {"keep": DIM, "remove": BAD, "fail": BAD, "replace": NOTE}.get(action.action, GOOD)
         reason = f": {action.reason}" if action.reason else ""
         click.echo(f"{found.service}/{action.component}: {paint(action.action, colour)}{reason}")
         changes(action.changes)

@@ -19,10 +19,10 @@ from dataclasses import replace
 
 from quarterdeck import telemetry
 from quarterdeck.node import looking
-from quarterdeck.node.deploy import prepare
 from quarterdeck.node.engine import Engine
 from quarterdeck.node.model import Event, Mutation, ServiceDef, ServiceRecord
 from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.preparing import prepare
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     AdoptResult,

@@ -393,8 +393,7 @@ class NodeClient:
 
     async def snapshot(self, change: Change = ANY) -> SnapshotInfo:
         """A checked copy of the registry, on the node."""
-        request = node_pb2.TakeSnapshotRequest(mutation=change.message())
-        answer = await self._change(self._node.TakeSnapshot, request)
+        answer = await self._change(self._node.TakeSnapshot, node_pb2.TakeSnapshotRequest(mutation=change.message()))
         return from_wire(answer.snapshot, SnapshotInfo)
 
     async def list_snapshots(self) -> tuple[SnapshotInfo, ...]:

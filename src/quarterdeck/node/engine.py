@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from anyio.to_thread import run_sync
 from quarterdeck.errors import Conflict, InternalError, QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import leftovers, lock, looking, recovery, takeover
 from quarterdeck.node.context import Context, event, progress
-from quarterdeck.node.deploy import Deploy, checked, prepare
+from quarterdeck.node.deploy import Deploy
 from quarterdeck.node.files import Files
 from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lifecycle import Lifecycle
@@ -30,6 +30,7 @@ from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_api import PodmanApi, answers
 from quarterdeck.node.podman_cli import PodmanCli
+from quarterdeck.node.preparing import checked, prepare
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     AdoptResult,
@@ -226,7 +227,7 @@ class Engine:
             names |= {each.name for each in there if each.managed}
 
         async def work(live: Live[SyncSummary]) -> SyncSummary:
-            return await self._sync(definitions, live, prune=prune, apply=apply)
+            return await self._sync(definitions, live, prune=names if prune else (), apply=apply)
 
         asked = {"definitions": definitions, "prune": prune, "apply": apply}
         # A generation is one service's: of several nobody could say which was meant.
@@ -235,22 +236,25 @@ class Engine:
         return await self.operations.run("sync", held, mutation, asked, SyncSummary, work, checks=checks)
 
     async def _sync(
-        self, definitions: Sequence[ServiceDef], live: Live[SyncSummary], *, prune: bool, apply: bool
+        self, definitions: Sequence[ServiceDef], live: Live[SyncSummary], *, prune: Collection[str], apply: bool
     ) -> SyncSummary:
         context = self.context
-        summary, undefined = await takeover.sync(context, definitions, operation=live.id, plan_only=False, prune=prune)
+        summary, undefined = await takeover.sync(
+            context, definitions, operation=live.id, plan_only=False, prune=bool(prune), apply=apply
+        )
+        # One that came while this waited for its services is not held: somebody may be deploying it just now.
+        kept = tuple(name for name in undefined if name not in prune)
         items = list(summary.items)
         for name in undefined:
-            purged = await Lifecycle(context, name, "", operation=live.id, actor=live.actor).purge(files=False)
-            text = "; ".join(each.message for each in purged.components if not each.ok)
-            items.append(SyncItem(name, "removed" if purged.ok else "failed", purged.generation, (), text))
+            if name in prune:
+                purged = await Lifecycle(context, name, "", operation=live.id, actor=live.actor).purge(files=False)
+                text = "; ".join(each.message for each in purged.components if not each.ok)
+                items.append(SyncItem(name, "removed" if purged.ok else "failed", purged.generation, (), text))
         for service in definitions if apply else ():
             deploy = Deploy(context, service, only=(), operation=live.id, actor=live.actor, kind="sync", emit=live.emit)
             result = await deploy.run()
-            if not result.ok:
-                text = "; ".join(f"{each.component}: {each.message}" for each in result.components if not each.ok)
-                items = [replace(i, outcome="failed", message=text) if i.service == service.name else i for i in items]
-        return replace(summary, items=tuple(items))
+            items = [takeover.applied(each, result) if each.service == service.name else each for each in items]
+        return replace(summary, items=tuple(items), undefined=(*summary.undefined, *kept))
 
     async def adopt(self, service: str, mutation: Mutation) -> AdoptResult:
         """See `NodeAgent.adopt_containers`."""

@@ -21,6 +21,7 @@ from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import marks
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
+from quarterdeck.node.deploy import with_head
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
 from quarterdeck.node.operations import error_answer, result_answer
@@ -196,7 +197,11 @@ async def _deployed(context: Context, operation: Operation) -> tuple[str, Operat
         names = {each.name for each in entry.definition.components}
         if len(done) == len(names) == len(record.components):
             registry.add_history(entry.definition, entry.generation, entry.at, entry.actor, ok=True)
+            registry.put_service(with_head(entry.definition, record, entry.generation))
             return result_answer(_result(operation, entry, record.components)), "done"
+        if not record.components:
+            # Its first deploy: of a service that never came to be nothing stays.
+            registry.remove_service(operation.service)
         others = sorted((names | {each.name for each in record.components}) - {each.name for each in done})
         text = f"as asked for: {', '.join(each.name for each in done) or 'none'}; as before: {', '.join(others)}"
         return error_answer(_interrupted(operation, "deploy again", text)), "failed"
