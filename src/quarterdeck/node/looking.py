@@ -146,8 +146,9 @@ async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentR
     except NotFound:
         image = None
     real, _ = real_spec(details.raw, image, component=each.name)
-    hidden = hidden_names(details.container.labels) | {s.target or s.name for s in each.spec.secrets if s.kind == "env"}
-    return now, found + list(reconcile.config_drift(each.spec, real, hidden=hidden))
+    labelled = hidden_names(details.container.labels)
+    hidden = labelled | {s.target or s.name for s in each.spec.secrets if s.kind == "env"}
+    return now, found + list(reconcile.config_drift(each.spec, real, hidden=hidden, labelled=labelled))
 
 
 async def merged_logs(

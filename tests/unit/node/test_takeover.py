@@ -10,7 +10,9 @@ import pytest
 from quarterdeck.errors import NotFound
 from quarterdeck.node import takeover
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Limits, Mutation, Port, ServiceDef, Volume
+from quarterdeck.node.model import ComponentSpec, Limits, Mutation, Port, Secret, ServiceDef, Volume
+from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.podman_real import real_spec
 from support import podman_env
 from support.podman_env import IMAGE, podman
 
@@ -125,6 +127,28 @@ async def test_sync_with_apply_runs_what_it_says(agent: NodeAgent, name: str) ->
     assert {"state", "spec", "config"} <= kinds
     assert (await agent.start_service(name, Mutation())).ok
     assert (await agent.get_service_status(name)).drift == ()
+
+
+async def test_adopting_our_own_without_their_registry_tells_what_is_lost(
+    agent: NodeAgent, options: AgentOptions, name: str
+) -> None:
+    folder = options.files_root / name
+    folder.mkdir(parents=True)
+    (folder / "private.env").write_text("TOKEN=s3cret-token\n")
+    (folder / "private.env").chmod(0o600)
+    await agent.set_secret(f"{name}s", b"s3cret-value", Mutation())
+    secrets = (Secret(f"{name}s", "env", "PW"),)
+    spec = component("a", env={"MODE": "x"}, env_files=("private.env",), secrets=secrets)
+    [each async for each in agent.deploy(ServiceDef(name, (spec,)), Mutation())]
+    await agent._engine.context.store.write(lambda registry: registry.remove_service(name))
+    result = await agent.adopt_containers(name, Mutation())
+    warned = result.containers[0].warnings
+    assert [each.partition(":")[0] for each in warned] == ["env.PW", "env.TOKEN"]
+    exported = await agent.export(name)
+    assert dict(exported.components[0].env) == {"MODE": "x"}
+    assert "s3cret" not in repr((result, exported))
+    made = {"Id": "0" * 64, "Config": {"Env": ["PW=s3cret"], "Hostname": "0" * 12}, "HostConfig": {}}
+    assert any("which variables" in each for each in real_spec(made, None, component="a")[1])
 
 
 async def test_the_summary_of_a_sync_that_applies_is_of_what_was_done(agent: NodeAgent, name: str) -> None:
