@@ -14,6 +14,7 @@ from anyio.to_thread import run_sync
 from quarterdeck.errors import InvalidInput, NotFound
 from quarterdeck.node import reconcile
 from quarterdeck.node.files import Files
+from quarterdeck.node.lease import turn
 from quarterdeck.node.model import ENV_NAME, ComponentRecord, ComponentSpec, Event, Observed, image_version
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_json import (
@@ -104,7 +105,7 @@ class Context:
             except NotFound:
                 if name.startswith("localhost/"):
                     raise NotFound(f"the node has no image {name}", hint=f"podman build -t {name} ...") from None
-        async with self.pulls:
+        async with turn(self.pulls):
             return await self.runtime.pull(name)
 
     async def look(self, name: str, before: Observed) -> Observed:

@@ -15,6 +15,7 @@ import anyio
 from quarterdeck.errors import NotFound, QuarterdeckError
 from quarterdeck.node import reconcile
 from quarterdeck.node.context import Context, Emit, event, progress, seen
+from quarterdeck.node.lease import turn
 from quarterdeck.node.model import (
     ComponentRecord,
     ComponentSpec,
@@ -99,7 +100,7 @@ class Deploy:
         return replace(self._service, components=tuple(merged.values()))
 
     async def _component(self, spec: ComponentSpec, action: PlannedAction, found: Prepared) -> None:
-        async with self._context.work:
+        async with turn(self._context.work):
             result = await self._act(spec, action, found)
         self._results[spec.name] = result
         if result.outcome != "unchanged":

@@ -23,6 +23,7 @@ from quarterdeck.node.context import Context, event, progress
 from quarterdeck.node.deploy import Deploy
 from quarterdeck.node.files import Files
 from quarterdeck.node.guarded import spawn
+from quarterdeck.node.lease import Leased
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import Mutation, ServiceDef
 from quarterdeck.node.monitor import Monitor
@@ -66,7 +67,7 @@ class Engine:
             )
             runtime = await choose_runtime(options)
             stack.push_async_callback(runtime.aclose)
-            context = await _context(options, store, runtime)
+            context = await _context(options, store, Leased(runtime, options))
             failure: Exception | None = None
             async with anyio.create_task_group() as group:
                 engine = cls(context, group)
@@ -96,6 +97,7 @@ class Engine:
         self._waits: QuarterdeckError = Unavailable("the node agent is just starting", hint="try again later")
         self.monitor = Monitor(context, self.operations, group, ready=self._recovered.is_set)
         self.operations.ended = self.monitor.review
+        self.operations.settle = self._settle
         self.node = WholeNode(context, self.operations, self.monitor, group, self._bring_up)
 
     async def _come_up(self) -> None:
@@ -123,6 +125,9 @@ class Engine:
             return True
         log.error("recovery waits: %s", self._waits.message)
         return False
+
+    async def _settle(self, services: Sequence[str], identity: str) -> None:
+        await recovery.settle(self.context, {identity}, services)
 
     async def _keep_recovering(self) -> None:
         while not await self._recover():  # noqa: ASYNC110 - nobody could set an event: podman is polled

@@ -1,8 +1,9 @@
 """Mutations: done once, one at a time per service, not tied to the caller, answered again to a retry.
 
 The intent is written before anything is done and the answer when it is over; what has an intent and no
-answer when the agent starts was interrupted (`recovery.py`). The holder's lease is in the same row: it is
-extended while the holder lives, and a dead one's is void as soon as another agent has the state folder.
+answer when the agent starts was interrupted (`recovery.py`). A holder dies in two ways. The whole agent: its lock
+of the state folder is gone with it, and the next agent finishes or undoes what it held. One operation that hangs:
+its lease ends (`lease.py`), it is taken down, cleaned up after and answered, and its services are free.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from quarterdeck.errors import (
     InvalidInput,
     PreconditionFailed,
     QuarterdeckError,
+    Unavailable,
     error_from_json,
 )
 from quarterdeck.node.context import progress
 from quarterdeck.node.files import RESUMABLE
 from quarterdeck.node.guarded import first_of_ours, guarded
+from quarterdeck.node.lease import HELD, Lease
 from quarterdeck.node.model import Mutation, Operation
 from quarterdeck.node.reconcile import canonical
 from quarterdeck.node.registry import Registry, decoded_answer
@@ -39,6 +42,9 @@ from quarterdeck.node.store import Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+# A push lives as long as its caller's connection; the registry's own work as long as the disk needs.
+_UNLEASED = ("push", "snapshot", "restore")
+_SETTLE_SECONDS = 60
 
 
 @dataclass
@@ -57,12 +63,15 @@ class Live(Generic[T]):
     progress: list[DeployProgress] = field(default_factory=list)
     moved: anyio.Event = field(default_factory=anyio.Event)
     asked_for: str = ""
+    lease: Lease | None = None
     result: T | None = None
     error: QuarterdeckError | None = None
 
     def emit(self, step: DeployProgress) -> None:
         """Tell everybody who listens."""
         self.progress.append(step)
+        if self.lease is not None:
+            self.lease.renew()
         moved, self.moved = self.moved, anyio.Event()
         moved.set()
 
@@ -74,7 +83,8 @@ class Live(Generic[T]):
 
 
 class Operations:
-    """Runs the mutations of one agent. `ended` is told the services of each that is over."""
+    """Runs the mutations of one agent. `ended` is told the services of each that is over; `settle` cleans up after
+    one (by its services and id) that was given up."""
 
     def __init__(self, store: Store, group: anyio.abc.TaskGroup, *, holder: str, lease_seconds: float) -> None:
         self._store, self._group = store, group
@@ -85,6 +95,7 @@ class Operations:
         self._unwritten: dict[str, Live[Any]] = {}
         self._inside: dict[str, Live[Any]] = {}
         self._alone: Live[Any] | None = None
+        self.settle: Callable[[Sequence[str], str], Awaitable[object]] = _nothing_to_settle
         self.ended: Callable[[Sequence[str]], None] = lambda services: None
 
     def busy(self, service: str) -> bool:
@@ -177,7 +188,7 @@ class Operations:
                 await self._store.write(lambda registry: self._intend(registry, live, mutation))
                 begun = True
                 try:
-                    live.result = await work(live)
+                    live.result = await self._work(live, work)
                 except Exception as error:  # noqa: BLE001 - the caller hears it, and a foreign one is logged
                     live.error = _tellable(live, error)
                 await self._end(live)
@@ -192,6 +203,20 @@ class Operations:
             live.moved.set()
             if begun:
                 self.ended(live.services)
+
+    async def _work(self, live: Live[T], work: Callable[[Live[T]], Awaitable[T]]) -> T:
+        """Do it for as long as the lease holds."""
+        lease = live.lease = Lease(self._lease)
+        HELD.set(lease)
+        with lease.scope:
+            return await work(live)
+        text = f"{live.kind} {live.id[:12]} gave no sign of life for {self._lease:g} s and was given up"
+        log.error("%s", text)
+        HELD.set(None)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_SETTLE_SECONDS):
+            # While its services are still held: nobody is to meet what it left half-way.
+            await guarded(f"cleaning up after {live.kind}", self.settle, live.services, live.id)
+        raise Unavailable(text, hint="look at what runs (qd service status), then try again")
 
     async def _hold(self, live: Live[Any], wait_seconds: float, held: AsyncExitStack) -> None:
         """Take the services, in one order for all, or say who has them."""
@@ -289,10 +314,13 @@ class Operations:
             self._unwritten.pop(live.id, None)
 
     async def keep_leases(self) -> None:
-        """Say again and again that this holder lives."""
+        """Say again and again that this holder lives, and take down operations that do not."""
         while True:
             await anyio.sleep(self._lease / 3)
             await guarded("writing down answers", self._catch_up)
+            for live in list(self._live.values()):
+                if live.lease is not None and live.lease.expired and live.kind not in _UNLEASED:
+                    live.lease.scope.cancel()
             if self._live:
                 await guarded("extending leases", self._extend)
 
@@ -313,6 +341,10 @@ def _tellable(live: Live[Any], error: Exception) -> QuarterdeckError:
     if ours is None:
         log.error("operation %s (%s) failed", live.id, live.kind, exc_info=error)
     return ours or InternalError(f"{live.kind} failed: {error!r}")
+
+
+async def _nothing_to_settle(services: Sequence[str], identity: str) -> None:
+    return None
 
 
 def new_id() -> str:
@@ -338,7 +370,10 @@ def _from_store(operation: Operation, result: type[T]) -> Live[T]:
     live.done.set()
     live.moved.set()
     if operation.state == "running":
-        live.error = Conflict(f"operation {operation.id} is still held by {operation.holder}", hint="try again later")
+        left = operation.lease_until - time.time()
+        alive = f"for {left:.0f} s more" if left > 0 else "which is dead: it waits to be finished or undone"
+        text = f"operation {operation.id} is still held by {operation.holder}, {alive}"
+        live.error = Conflict(text, hint="try again later")
         return live
     answer = decoded_answer(operation)
     if "error" in answer:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import anyio
 
+from quarterdeck.node.lease import step
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Port
 from quarterdeck.node.runtime import Container, Runtime
 
@@ -49,7 +50,8 @@ async def trouble(runtime: Runtime, name: str, spec: ComponentSpec, *, seconds: 
     container = (await runtime.inspect(name)).container
     alive = Alive(container.pid)
     try:
-        reason = await _trouble(runtime, name, spec, alive, seconds)
+        with step(seconds):
+            reason = await _trouble(runtime, name, spec, alive, seconds)
     finally:
         alive.close()
     if reason is None:

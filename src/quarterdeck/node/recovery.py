@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -25,7 +25,7 @@ from quarterdeck.node.deploy import with_head
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
 from quarterdeck.node.operations import error_answer, result_answer
-from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SPEC
+from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SERVICE, LABEL_SPEC
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
 from quarterdeck.node.runtime import Container
@@ -45,7 +45,7 @@ async def recover(context: Context) -> int:
     interrupted = {each.id for each in operations}
     if operations:
         await _last_words(context)
-    await _swaps(context, interrupted)
+    await settle(context, interrupted)
     for operation in operations:
         try:
             answer, state = await _finish(context, operation)
@@ -87,12 +87,20 @@ def _close(registry: Registry, operation: Operation, answer: str, state: Operati
     )
 
 
-async def _swaps(context: Context, interrupted: set[str]) -> None:
-    """Bring every component back to one container with the plain name: the one of the registry."""
+async def settle(context: Context, interrupted: set[str], only: Sequence[str] = ()) -> None:
+    """Bring every component (of the services `only`) back to one container with the plain name: the registry's.
+
+    `interrupted` are the operations that are in progress no more. Raises `Unavailable` of the runtime.
+    """
     containers = {each.name: each for each in await context.runtime.list()}
-    services = await context.store.read(lambda registry: registry.services())
+    services = await context.store.read(lambda registry: registry.services(only))
     rows = {c.container_name: c for each in services if each.managed for c in each.components}
-    for name in sorted({each.removesuffix(NEW).removesuffix(OLD) for each in containers}):
+    names = {
+        each.name.removesuffix(NEW).removesuffix(OLD)
+        for each in containers.values()
+        if not only or each.labels.get(LABEL_SERVICE) in only
+    }
+    for name in sorted(names | (rows.keys() if only else set())):
         try:
             await _settle(context, name, containers, rows.get(name), interrupted)
         except QuarterdeckError as error:

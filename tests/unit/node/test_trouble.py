@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, StorageRefused, Unavailable
+from quarterdeck.node import swap
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
@@ -197,3 +198,32 @@ async def test_a_restore_is_alone(agent: NodeAgent, name: str) -> None:
     record = (await agent.list_services(service=name))[0]
     assert record.components[0].desired == "running"
     assert podman("inspect", "--format", "{{.State.Status}}", f"{name}-a") == "exited"
+
+
+async def test_an_operation_that_hangs_loses_its_lease_and_leaves_nothing_half_way(
+    options: AgentOptions, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (ServiceDef(name, (component("a", env={"V": value}),)) for value in "12")
+    async with NodeAgent.open(replace(options, lease_seconds=0.6)) as agent:
+        await deployed(agent, one)
+        before = pid(f"{name}-a")
+
+        async def hangs(*args: object, **more: object) -> object:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        monkeypatch.setattr(swap.Swap, "_commit", hangs)
+        with pytest.raises(Unavailable, match="no sign of life"), anyio.fail_after(15):
+            [each async for each in agent.deploy(two, Mutation(operation_id=f"{name}-h"))]
+        monkeypatch.undo()
+        # What it had put in place is undone, and the next one needs not wait.
+        assert podman("ps", "-a", "--format", "{{.Names}}", "--filter", f"name=^{name}") == f"{name}-a"
+        assert "V=1" in podman("inspect", "--format", "{{.Config.Env}}", f"{name}-a")
+        assert pid(f"{name}-a") != before
+        with pytest.raises(Unavailable, match="no sign of life"):
+            [each async for each in agent.deploy(two, Mutation(operation_id=f"{name}-h"))]
+        await deployed(agent, two)
+        # Slow is not dead: each step of podman's may take its own time, and so may a turn.
+        slow = component("a", "sh", "-c", "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done", stop_seconds=5)
+        await deployed(agent, ServiceDef(name, (slow,)))
+        assert (await agent.stop_service(name, Mutation())).ok
