@@ -30,13 +30,14 @@ from quarterdeck.errors import (
     Unavailable,
     error_from_json,
 )
+from quarterdeck.node.answers import decoded_answer, error_answer, result_answer
 from quarterdeck.node.context import progress
 from quarterdeck.node.files import RESUMABLE
 from quarterdeck.node.guarded import first_of_ours, guarded
 from quarterdeck.node.lease import HELD, Lease
 from quarterdeck.node.model import Mutation, Operation
 from quarterdeck.node.reconcile import canonical
-from quarterdeck.node.registry import Registry, decoded_answer
+from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import DeployProgress
 from quarterdeck.node.store import Store
 
@@ -350,16 +351,6 @@ async def _nothing_to_settle(services: Sequence[str], identity: str) -> None:
 def new_id() -> str:
     """An operation id for whoever gave none."""
     return uuid.uuid4().hex
-
-
-def result_answer(result: Any) -> str:
-    """A result as it is stored."""
-    return msgspec.json.encode({"result": result}).decode()
-
-
-def error_answer(error: QuarterdeckError) -> str:
-    """An error as it is stored."""
-    return msgspec.json.encode({**error.to_json(), "status": error.http_status}).decode()
 
 
 def _from_store(operation: Operation, result: type[T]) -> Live[T]:

@@ -20,11 +20,11 @@ from anyio.to_thread import run_sync
 from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import marks
+from quarterdeck.node.answers import error_answer, result_answer
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.deploy import with_head
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
-from quarterdeck.node.operations import error_answer, result_answer
 from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SERVICE, LABEL_SPEC
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
