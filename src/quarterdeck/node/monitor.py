@@ -44,6 +44,7 @@ class Monitor:
         self._healer = Healer(context, operations, group, ready=ready)
         self._watched: dict[str, anyio.CancelScope] = {}
         self._checked: dict[str, float] = {}
+        self._checking: set[str] = set()
         self._hung: dict[str, int] = {}
         self._checks = anyio.CapacityLimiter(context.options.parallel)
         self._answering: bool | None = None
@@ -315,7 +316,7 @@ class Monitor:
 
     def _is_due(self, record: ComponentRecord) -> bool:
         check = record.spec.healthcheck
-        if check is None or record.observed.state != "running":
+        if check is None or record.observed.state != "running" or record.container_name in self._checking:
             return False
         if time.monotonic() < self._checked.get(record.container_name, 0):
             return False
@@ -325,6 +326,13 @@ class Monitor:
         return True
 
     async def _check(self, service: str, record: ComponentRecord) -> None:
+        self._checking.add(record.container_name)
+        try:
+            await self._check_once(service, record)
+        finally:
+            self._checking.discard(record.container_name)
+
+    async def _check_once(self, service: str, record: ComponentRecord) -> None:
         check, identity = record.spec.healthcheck, record.observed.container_id
         assert check is not None
         health: Health | None = None

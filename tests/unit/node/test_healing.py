@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import anyio
 import pytest
@@ -122,12 +123,13 @@ async def test_a_listing_older_than_a_stop_changes_nothing(
     assert told == [("running", "exited")]
 
 
+@pytest.mark.parametrize("runtime", ["api", "cli"])
 async def test_a_healthcheck_that_hangs_is_unhealthy_and_does_not_stall_the_others(
-    options: AgentOptions, name: str
+    options: AgentOptions, name: str, runtime: Literal["api", "cli"]
 ) -> None:
     script = "test ! -e /tmp/hang || sleep 600; test ! -e /tmp/ill"
     check = Healthcheck(("/bin/sh", "-c", script), interval=0.5, retries=2, timeout=1)
-    async with NodeAgent.open(replace(options, parallel=2)) as agent:
+    async with NodeAgent.open(replace(options, parallel=2, runtime=runtime)) as agent:
         hanging = [component(f"h{i}", healthcheck=check) for i in range(2)]
         await deployed(agent, ServiceDef(name, (*hanging, component("c", healthcheck=check))))
         for each in ("h0", "h1"):
