@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -119,6 +119,28 @@ async def test_what_is_not_there_is_not_found(runtime: Runtime, name: str, call:
                 await runtime.image(f"localhost/{name}:none")
             case _:
                 await runtime.remove_secret(name)
+
+
+@pytest.mark.parametrize("evil", ["--all", "-a", "../containers/{}", "..", "../secrets/{}", "{}/json", "--help"])
+async def test_a_name_is_only_ever_a_name(runtime: Runtime, name: str, evil: str) -> None:
+    await runtime.set_secret(name, b"kept")
+    made = await runtime.run(CreateRequest(name, spec()))
+    given = evil.format(name)
+    for call in (
+        runtime.remove_secret(given),
+        runtime.start(given),
+        runtime.stop(given, grace_seconds=0),
+        runtime.rename(given, f"{name}x"),
+        runtime.image(given),
+        runtime.inspect(given),
+    ):
+        with pytest.raises(QuarterdeckError):
+            await call
+    with suppress(QuarterdeckError):
+        await runtime.remove(given)
+    assert name in await runtime.secrets()
+    assert (await runtime.inspect(name)).container.id == made
+    assert (await runtime.inspect(name)).container.state == "running"
 
 
 async def test_every_setting_of_a_definition_arrives_and_is_read_back(

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from quarterdeck import telemetry
+from quarterdeck.errors import InvalidInput
 from quarterdeck.node import looking
 from quarterdeck.node.deploy import prepare
 from quarterdeck.node.engine import Engine
@@ -40,6 +41,7 @@ from quarterdeck.node.results import (
     SnapshotInfo,
     SyncSummary,
 )
+from quarterdeck.node.validate import SECRET_NAME
 
 
 class NodeAgent:
@@ -213,7 +215,11 @@ class NodeAgent:
     # Secrets (podman's own; a value goes in and never comes out)
 
     async def set_secret(self, name: str, value: bytes, mutation: Mutation) -> None:
-        """Create or replace a podman secret. Containers see a new value once they are made anew."""
+        """Create or replace a podman secret. Containers see a new value once they are made anew.
+
+        Raises `InvalidInput` for a name that is none.
+        """
+        _check_secret_name(name)
         telemetry.hide(value.decode(errors="replace"))
         digest = hashlib.sha256(self._context.key.encode() + value).hexdigest()
         await self._engine.simply(
@@ -228,7 +234,9 @@ class NodeAgent:
         return await self._context.runtime.secrets()
 
     async def remove_secret(self, name: str, mutation: Mutation) -> None:
-        """Remove a secret. Raises `NotFound`, and `Conflict` when a component names it."""
+        """Remove a secret. Raises `InvalidInput` for a name that is none, `NotFound`, and `Conflict` when a component
+        names it."""
+        _check_secret_name(name)
         await self._engine.simply("remove-secret", mutation, {"name": name}, self._engine.removing_secret(name))
 
     # The node itself
@@ -262,3 +270,11 @@ class NodeAgent:
         """Put a snapshot (a name or path of `list_snapshots`) in the registry's place, after a snapshot of what is
         there; containers are observed anew. Raises `NotFound`, and `InvalidInput` when it is damaged."""
         return await self._engine.restore(path, mutation)
+
+
+def _check_secret_name(name: str) -> None:
+    if not SECRET_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:300]!r} is not a secret's name",
+            hint="use letters, digits, '-', '_' and '.', beginning with a letter or digit, at most 253",
+        )

@@ -107,7 +107,7 @@ class PodmanApi:
 
     async def image(self, name: str) -> Image:
         """A local image."""
-        answer = await self._call("GET", f"/images/{quote(name, safe='')}/json", about=f"image {name!r}")
+        answer = await self._call("GET", f"/images/{_quoted(name)}/json", about=f"image {name!r}")
         return podman_json.image(answer.json())
 
     async def create(self, request: CreateRequest) -> str:
@@ -123,7 +123,7 @@ class PodmanApi:
 
     async def _exists(self, name: str) -> bool:
         try:
-            await self._call("GET", f"/containers/{quote(name)}/exists")
+            await self._call("GET", f"/containers/{_quoted(name)}/exists")
         except NotFound:
             return False
         return True
@@ -159,7 +159,7 @@ class PodmanApi:
         seconds: float | None = None,
     ) -> httpx2.Response:
         return await self._call(
-            method, f"/containers/{quote(name)}{path}", about=f"container {name!r}", query=query, seconds=seconds
+            method, f"/containers/{_quoted(name)}{path}", about=f"container {name!r}", query=query, seconds=seconds
         )
 
     async def stop(self, name: str, *, grace_seconds: int) -> None:
@@ -202,7 +202,7 @@ class PodmanApi:
             # Podman counts whole seconds here (and rounds either way): what is too early is left out below.
             query["since"] = instant(float(int(since)))
         rest = {1: b"", 2: b""}
-        path = f"/containers/{quote(name)}/logs"
+        path = f"/containers/{_quoted(name)}/logs"
         async with self._streaming("GET", path, about=f"container {name!r}", query=query, endless=follow) as answer:
             frames = Frames()
             async for chunk in answer.aiter_raw():
@@ -243,7 +243,7 @@ class PodmanApi:
         }
         about = f"container {name!r}"
         try:
-            made = await self._call("POST", f"/containers/{quote(name)}/exec", about=about, body=body)
+            made = await self._call("POST", f"/containers/{_quoted(name)}/exec", about=about, body=body)
         except (Unavailable, Conflict):
             state = (await self.inspect(name)).container.state
             if state == "running":
@@ -301,7 +301,7 @@ class PodmanApi:
 
     async def remove_secret(self, name: str) -> None:
         """Remove a secret."""
-        await self._call("DELETE", f"/secrets/{quote(name)}", about=f"secret {name!r}")
+        await self._call("DELETE", f"/secrets/{_quoted(name)}", about=f"secret {name!r}")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -337,6 +337,12 @@ def _record(number: int, line: bytes) -> LogRecord:
     at = podman_json.instant(stamp.decode(errors="replace")) if space else None
     stream: Literal["stdout", "stderr"] = "stderr" if number == 2 else "stdout"
     return LogRecord(at or 0, stream, (text if at else line).decode(errors="replace"))
+
+
+def _quoted(name: str) -> str:
+    # Also "/": a name is one word of a path and never leads to another one. Dots alone would, too.
+    plain = quote(name, safe="")
+    return plain if plain.strip(".") else plain.replace(".", "%2E")
 
 
 def _text(value: Any) -> str:

@@ -29,6 +29,7 @@ _VOLUME_OPTIONS = frozenset((
     "bind", "rbind", "shared", "rshared", "slave", "rslave", "private", "rprivate",
 ))
 # fmt: on
+SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 _NAME_RULE = "lower-case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, at most 63"
@@ -136,7 +137,7 @@ def _component_problems(key: str, component: ComponentSpec) -> Iterator[Problem]
         if path.startswith("/") or not path or any(part in ("", ".", "..") for part in path.split("/")):
             yield Problem(f"{key}.env_files[{number}]", f"{path!r} leads out; write a path below the service's folder")
     for number, secret in enumerate(component.secrets):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}", secret.name):
+        if not SECRET_NAME.fullmatch(secret.name):
             yield Problem(f"{key}.secrets[{number}]", f"{secret.name!r} is not a secret's name")
         if secret.kind == "env" and not ENV_NAME.fullmatch(secret.target or secret.name):
             yield Problem(
