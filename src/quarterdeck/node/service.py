@@ -260,6 +260,7 @@ class AccountServicer(account_pb2_grpc.AccountServiceServicer):
             )
         assert self._door.local is not None
         token, identity = await self._door.local.login(request.user, request.password)
+        guard.note_caller(identity.subject)
         return account_pb2.LoginResponse(token=token, caller=_caller_message(identity))
 
     async def Logout(self, request: account_pb2.LogoutRequest, context: Any) -> Any:

@@ -76,7 +76,10 @@ def test_create_of_the_least_is_short() -> None:
         (podman_args.rename("x", "y"), ["rename", "--", "x", "y"]),
         (podman_args.inspect("x"), ["container", "inspect", "--", "x"]),
         (podman_args.listing(), ["ps", "--all", "--no-trunc", "--format", "json"]),
-        (podman_args.logs("x", tail=0, since=0, follow=True), ["logs", "--timestamps", "--tail", "0", "--follow", "--", "x"]),
+        (
+            podman_args.logs("x", tail=0, since=0, follow=True),
+            ["logs", "--timestamps", "--tail", "0", "--follow", "--", "x"],
+        ),
         (
             podman_args.logs("x", tail=None, since=1.5, follow=False),
             ["logs", "--timestamps", "--since", "1970-01-01T00:00:01.500000Z", "--", "x"],
