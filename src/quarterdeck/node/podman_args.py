@@ -1,7 +1,8 @@
 """The argument lists of every podman command that the node agent runs. Pure; the tests know them by heart.
 
-Each list begins after the program's name, and names stand behind `--`, so that none is taken for an option. Values of secrets never stand in a list: they go over standard
-input (`--env-file /dev/stdin`, `secret create NAME -`).
+Each list begins after the program's name, and names stand behind `--`, so that none is taken for an option.
+Values of secrets never stand in a list: they go over standard input (`--env-file /dev/stdin`,
+`secret create NAME -`).
 """
 
 from __future__ import annotations
