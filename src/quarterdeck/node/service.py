@@ -21,7 +21,7 @@ from quarterdeck.node.proto import account_pb2, account_pb2_grpc, node_pb2, node
 from quarterdeck.node.results import PushRequest
 
 T = TypeVar("T")
-MOST_SERVICES = 10_000
+MOST_CHUNK_BYTES = 1024 * 1024
 
 
 def _mutation(request: Any) -> Mutation:
@@ -244,6 +244,10 @@ async def _chunks(requests: AsyncIterator[node_pb2.PushFileRequest]) -> AsyncIte
     async for message in requests:
         if message.WhichOneof("kind") != "chunk":
             raise InvalidInput("a push has one header; nothing was written")
+        if len(message.chunk) > MOST_CHUNK_BYTES:
+            raise InvalidInput(
+                f"a chunk has {len(message.chunk)} bytes; nothing was written", hint="a chunk has at most 1 MiB"
+            )
         yield message.chunk
 
 
