@@ -38,9 +38,9 @@ from quarterdeck.errors import (
 from quarterdeck.node import pki
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.client import Change, NodeClient, Target
-from quarterdeck.node.model import Event, Mutation, ServiceRecord
+from quarterdeck.node.model import ComponentSpec, Event, Mutation, ServiceDef, ServiceRecord
 from quarterdeck.node.proto import node_pb2, node_pb2_grpc
-from quarterdeck.node.results import ServiceResult
+from quarterdeck.node.results import DeployProgress, ServiceResult
 from quarterdeck.node.server import listening
 from quarterdeck.node.transfer import ask_all
 
@@ -69,6 +69,12 @@ class Recorded(NodeAgent):
         if service == "slow":
             await self.slow.wait()
         return ServiceResult(service, mutation.operation_id, 1)
+
+    async def deploy(self, service: ServiceDef, mutation: Mutation, **_: Any) -> AsyncIterator[DeployProgress]:  # type: ignore[override]
+        self.mutations.append(mutation)
+        yield DeployProgress(service.name, "web", "pulling", 1.0)
+        if self.error:
+            raise self.error
 
     async def events(self, **_: Any) -> AsyncIterator[Event]:  # type: ignore[override]
         self.followed += 1
@@ -252,6 +258,16 @@ async def test_an_error_arrives_as_it_was_raised(node: Node, error: QuarterdeckE
     assert caught.value.details == error.details
     assert isinstance(caught.value, PreconditionFailed) == isinstance(error, PreconditionFailed)
     assert node.audit.records[-1].outcome == error.grpc_status
+
+
+async def test_what_a_node_answers_is_final_also_when_something_is_unavailable_there(node: Node) -> None:
+    node.agent.error = Unavailable("podman does not answer", hint="look at podman")
+    async with node.client() as client:
+        with anyio.fail_after(5), pytest.raises(Unavailable) as caught:
+            [each async for each in client.deploy(ServiceDef("web", (ComponentSpec("web", "img"),)))]
+    assert caught.value.message == "podman does not answer"
+    assert caught.value.hint == "look at podman"
+    assert len(node.agent.mutations) == 1
 
 
 async def test_a_huge_error_still_arrives(node: Node) -> None:
