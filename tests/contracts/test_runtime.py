@@ -321,3 +321,25 @@ async def test_info_tells_the_version(runtime: Runtime, tmp_path: Path, socket: 
     with pytest.raises(Unavailable, match="does not answer"):
         await gone.list()
     await gone.aclose()
+
+
+async def test_followers_do_not_starve_calls(socket: Path, name: str, tmp_path: Path) -> None:
+    runtime = PodmanApi(AgentOptions(tmp_path, socket=socket, runtime_seconds=5))
+    await runtime.run(CreateRequest(name, spec("sh", "-c", "echo hello; sleep 60")))
+    following = 0
+
+    async def follow() -> None:
+        nonlocal following
+        async with aclosing(runtime.logs(name, follow=True)) as lines:
+            async for _ in lines:
+                following += 1
+
+    async with anyio.create_task_group() as group:
+        for _ in range(80):
+            group.start_soon(follow)
+        with anyio.fail_after(30):
+            while following < 80:
+                await anyio.sleep(0.05)
+        assert name in {each.name for each in await runtime.list()}
+        group.cancel_scope.cancel()
+    await runtime.aclose()

@@ -45,10 +45,13 @@ class PodmanApi:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
-        limits = httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8)
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=str(options.socket), limits=limits), timeout=self._seconds
-        )
+        self._client = self._connected(httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8))
+        # Streams stay open for as long as somebody follows: in one pool with the calls, they would starve those.
+        self._streams = self._connected(httpx2.Limits(max_connections=None, max_keepalive_connections=0))
+
+    def _connected(self, limits: httpx2.Limits) -> httpx2.AsyncClient:
+        transport = httpx2.AsyncHTTPTransport(uds=str(self._socket), limits=limits)
+        return httpx2.AsyncClient(transport=transport, timeout=self._seconds)
 
     async def _call(
         self,
@@ -227,8 +230,8 @@ class PodmanApi:
     ) -> _Streaming:
         timeout = httpx2.Timeout(self._seconds, read=None if endless else self._seconds)
         params = {key: _text(value) for key, value in (query or {}).items()}
-        request = self._client.build_request(method, _BASE + path, params=params, json=body, timeout=timeout)
-        return _Streaming(self, self._client, request, about)
+        request = self._streams.build_request(method, _BASE + path, params=params, json=body, timeout=timeout)
+        return _Streaming(self, self._streams, request, about)
 
     async def exec(
         self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""
@@ -306,6 +309,7 @@ class PodmanApi:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+        await self._streams.aclose()
 
 
 class _Streaming:
