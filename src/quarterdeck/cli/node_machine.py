@@ -260,8 +260,15 @@ async def local_snapshot(config: Path) -> SnapshotInfo:
 
 
 async def local_restore(config: Path, path: str) -> SnapshotInfo:
-    """A restore on the node itself. Raises `Conflict` while its agent runs, `NotFound`, `InvalidInput`."""
+    """A restore on the node itself; what was there is kept beside it, as it was.
 
+    Raises `Conflict` while its agent runs, `NotFound`, `InvalidInput`, and `StorageRefused` when the disk does not
+    take it (the registry is as before then).
+    """
+    import sqlite3
+    import time
+
+    from quarterdeck.errors import StorageRefused
     from quarterdeck.node import snapshot
     from quarterdeck.node.lock import held
     from quarterdeck.node.settings import load_node_settings
@@ -271,12 +278,17 @@ async def local_restore(config: Path, path: str) -> SnapshotInfo:
         wanted = snapshot.find(options.snapshots, path)
         snapshot.check(wanted)
         restored = snapshot.info(wanted)
-        if options.database.exists():
-            # What is there may be damaged, which is why somebody restores: it is kept as it is, not copied.
-            kept = options.database.with_name(f"{options.database.name}.before-restore")
-            options.database.replace(kept)
-            click.echo(f"{kept}: the registry as it was", err=True)
-        snapshot.put_back(wanted, options.database)
+        try:
+            if options.database.exists():
+                # What is there may be damaged, which is why somebody restores: it is kept as it is, not copied.
+                kept = snapshot.keep_aside(options.database, time.time())
+                click.echo(f"{kept}: the registry as it was", err=True)
+            snapshot.put_back(wanted, options.database)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise StorageRefused(
+                f"{wanted.name} was not restored: {error}; the registry is as before",
+                hint=f"free space for {options.database}",
+            ) from error
         return restored
 
 
