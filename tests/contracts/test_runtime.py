@@ -323,6 +323,15 @@ async def test_info_tells_the_version(runtime: Runtime, tmp_path: Path, socket: 
     await gone.aclose()
 
 
+async def test_a_value_that_podman_does_not_take_leaves_the_old_one(runtime: Runtime, name: str) -> None:
+    await runtime.set_secret(name, b"kept")
+    with pytest.raises(QuarterdeckError):
+        await runtime.set_secret(name, b"x" * 600_000)
+    await runtime.run(CreateRequest(name, spec(secrets=(Secret(name, "env", "X"),))))
+    assert await output(runtime, name, "sh", "-c", "echo -n $X") == "kept"
+    assert not [each for each in await runtime.secrets() if each.startswith("qd-trial")]
+
+
 async def test_followers_do_not_starve_calls(socket: Path, name: str, tmp_path: Path) -> None:
     runtime = PodmanApi(AgentOptions(tmp_path, socket=socket, runtime_seconds=5))
     await runtime.run(CreateRequest(name, spec("sh", "-c", "echo hello; sleep 60")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,7 +202,7 @@ async def edit(service: str, node: str | None) -> int:
     before = path.read_text()
     editor = variable("VISUAL") or variable("EDITOR") or "vi"
     while True:
-        click.edit(filename=str(path), editor=" ".join(shlex.split(editor)))
+        click.edit(filename=str(path), editor=editor)
         try:
             servicedef.load(path)
         except InvalidInput as error:

@@ -354,11 +354,17 @@ class NodeClient:
             if first is None or first.WhichOneof("kind") != "header":
                 raise InternalError(f"{self._who} sent a file without its header")
 
-            async def chunks() -> AsyncIterator[bytes]:
-                async for message in messages:
-                    yield message.chunk
+            header = from_wire(first.header, FileHeader)
 
-            yield from_wire(first.header, FileHeader), chunks()
+            async def chunks() -> AsyncIterator[bytes]:
+                done = offset
+                async for message in messages:
+                    done += len(message.chunk)
+                    yield message.chunk
+                if done != header.size:
+                    raise InternalError(f"{self._who} sent {done} of the {header.size} bytes of {path!r}")
+
+            yield header, chunks()
 
     # Secrets
 

@@ -103,7 +103,7 @@ class Files:
         try:
             if not 0 <= offset <= header.size:
                 raise InvalidInput(f"offset {offset} is outside of the file's {header.size} bytes")
-            yield header, _content(descriptor, offset)
+            yield header, _content(descriptor, offset, header)
         finally:
             os.close(descriptor)
 
@@ -374,10 +374,15 @@ def _refuse_folder(folder: int, name: str, path: str) -> None:
             raise InvalidInput(f"{path!r} is a folder", hint="name the file in it")
 
 
-async def _content(descriptor: int, offset: int) -> AsyncGenerator[bytes, None]:
-    while chunk := await run_sync(os.pread, descriptor, CHUNK, offset):
+async def _content(descriptor: int, offset: int, header: FileHeader) -> AsyncGenerator[bytes, None]:
+    # What is written behind the announced end meanwhile is not part of it.
+    while chunk := await run_sync(os.pread, descriptor, min(CHUNK, header.size - offset), offset):
         offset += len(chunk)
         yield chunk
+    if offset != header.size:
+        raise Conflict(
+            f"{header.path!r} was cut to {offset} bytes while {header.size} were being read", hint="pull it again"
+        )
 
 
 @contextlib.contextmanager

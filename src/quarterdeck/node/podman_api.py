@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx2
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
-from quarterdeck.node import podman_body, podman_json, podman_ports, podman_real
+from quarterdeck.node import podman_body, podman_json, podman_ports, podman_real, podman_secrets
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_args import instant
@@ -293,9 +293,12 @@ class PodmanApi:
 
     async def set_secret(self, name: str, value: bytes) -> None:
         """Create or replace a secret."""
-        if name in await self.secrets():
-            await self.remove_secret(name)
-        await self._call("POST", "/secrets/create", query={"name": name}, content=value)
+
+        async def create(called: str, replace: bool) -> None:
+            await self._call("POST", "/secrets/create", query={"name": called, "replace": replace}, content=value)
+
+        there = name in await self.secrets()
+        await podman_secrets.put(name, there=there, create=create, remove=self.remove_secret)
 
     async def secrets(self) -> tuple[str, ...]:
         """The secrets' names."""

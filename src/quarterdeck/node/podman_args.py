@@ -165,9 +165,9 @@ def usage() -> list[str]:
     return ["stats", "--no-stream", "--no-trunc", "--format", USAGE_FORMAT]
 
 
-def secret_create(name: str) -> list[str]:
-    """Make a secret of what is on standard input."""
-    return ["secret", "create", "--", name, "-"]
+def secret_create(name: str, *, replace: bool = False) -> list[str]:
+    """Make a secret of what is on standard input; podman knows `replace` from 4.7 on."""
+    return ["secret", "create", *(["--replace"] if replace else []), "--", name, "-"]
 
 
 def secret_remove(name: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ from quarterdeck.node.proto import account_pb2, account_pb2_grpc, node_pb2, node
 from quarterdeck.node.results import PushRequest
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
+# The last moment that the calendar has, in seconds since the epoch.
+LAST_MOMENT = 253_402_300_799.0
 MOST_CHUNK_BYTES = 1024 * 1024
 
 
@@ -35,7 +39,9 @@ def _mutation(request: Any) -> Mutation:
         operation_id,
         sent.expected_generation if sent.HasField("expected_generation") else None,
         guard.caller().subject,
-        sent.wait_seconds if sent.HasField("wait_seconds") else Mutation().wait_seconds,
+        _within(sent.wait_seconds, 0, math.inf, "wait_seconds")
+        if sent.HasField("wait_seconds")
+        else Mutation().wait_seconds,
     )
 
 
@@ -135,7 +141,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
     async def Logs(self, request: node_pb2.LogsRequest, context: Any) -> AsyncIterator[Any]:
         tail = _within(request.tail, 0, 1_000_000, "tail") if request.HasField("tail") else None
         lines = self._agent.logs(
-            request.service, component=request.component, tail=tail, since=request.since, follow=request.follow
+            request.service, component=request.component, tail=tail, since=_since(request), follow=request.follow
         )
         async with contextlib.aclosing(self._until_stopping(lines)) as found:
             async for line in found:
@@ -146,7 +152,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         events = self._agent.events(
             service=request.service,
             component=request.component,
-            since=request.since,
+            since=_since(request),
             limit=limit,
             follow=request.follow,
         )
@@ -234,10 +240,15 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             await asyncio.wait(waiting)
 
 
-def _within(value: int, least: int, most: int, name: str) -> int:
+def _within(value: N, least: float, most: float, name: str) -> N:
+    # Not a number is not within anything.
     if not least <= value <= most:
         raise InvalidInput(f"{name} is {value}; {least} to {most} is taken")
     return value
+
+
+def _since(request: Any) -> float:
+    return float(_within(request.since, 0, LAST_MOMENT, "since"))
 
 
 async def _chunks(requests: AsyncIterator[node_pb2.PushFileRequest]) -> AsyncIterator[bytes]:

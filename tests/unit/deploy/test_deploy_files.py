@@ -16,7 +16,8 @@ from quarterdeck.config import convert
 from quarterdeck.node import servicedef
 from quarterdeck.node.cli_settings import CliFile, NodeTable
 from quarterdeck.node.deffields import COMPONENT_KEYS
-from quarterdeck.node.settings import NodeFile, load_node_settings
+from quarterdeck.node.engine import STOP_SECONDS
+from quarterdeck.node.settings import ListenTable, NodeFile, load_node_settings
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
@@ -122,6 +123,13 @@ def test_containers_outlive_both_units_and_the_snapshot_is_daily() -> None:
     timer = (DEPLOY / "systemd" / "quarterdeck-snapshot.timer").read_text()
     assert "OnCalendar=*-*-* 02:00:00 UTC" in timer
     assert "RandomizedDelaySec=5min" in timer
+
+
+def test_the_agent_gets_the_time_that_it_takes_to_stop() -> None:
+    text = (DEPLOY / "systemd" / "quarterdeck-node.service").read_text()
+    match = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+    assert match
+    assert int(match[1]) > ListenTable().drain_seconds + STOP_SECONDS
 
 
 def test_the_script_passes_shellcheck() -> None:

@@ -352,6 +352,20 @@ def _aged(path: Path, seconds: float) -> None:
     os.utime(path, (path.stat().st_mtime - seconds,) * 2)
 
 
+async def test_a_file_that_changes_while_it_is_read_is_told_or_read_as_it_was_announced(root: Path) -> None:
+    files, path = Files(root), root / "svc/log"
+    path.write_bytes(b"x" * 3 * CHUNK)
+    async with files.pull("svc", "log") as (header, content):
+        with path.open("ab") as file:
+            file.write(b"more")
+        assert b"".join([each async for each in content]) == b"x" * header.size
+    async with files.pull("svc", "log") as (_, content):
+        await anext(content)
+        os.truncate(path, CHUNK + 1)
+        with pytest.raises(Conflict, match="was cut to"):
+            [each async for each in content]
+
+
 async def test_what_interrupted_pushes_left_a_day_ago_goes(root: Path) -> None:
     for name, age in ((".qd-push-old", 90_000), (".qd-push-new", 10)):
         path = root / "svc/folder" / name

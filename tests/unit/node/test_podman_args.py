@@ -94,6 +94,7 @@ def test_create_of_the_least_is_short() -> None:
         ),
         (podman_args.healthcheck("x"), ["healthcheck", "run", "--", "x"]),
         (podman_args.secret_create("s"), ["secret", "create", "--", "s", "-"]),
+        (podman_args.secret_create("s", replace=True), ["secret", "create", "--replace", "--", "s", "-"]),
         (podman_args.secret_remove("s"), ["secret", "rm", "--", "s"]),
         (podman_args.exists("secret", "s"), ["secret", "inspect", "--", "s"]),
         (podman_args.exists("image", "i"), ["image", "exists", "--", "i"]),

@@ -40,7 +40,7 @@ from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.client import Change, NodeClient, Target
 from quarterdeck.node.model import ComponentSpec, Event, Mutation, ServiceDef, ServiceRecord
 from quarterdeck.node.proto import node_pb2, node_pb2_grpc
-from quarterdeck.node.results import DeployProgress, ServiceResult
+from quarterdeck.node.results import DeployProgress, FileHeader, ServiceResult
 from quarterdeck.node.server import listening
 from quarterdeck.node.transfer import ask_all
 
@@ -75,6 +75,13 @@ class Recorded(NodeAgent):
         yield DeployProgress(service.name, "web", "pulling", 1.0)
         if self.error:
             raise self.error
+
+    @contextlib.asynccontextmanager
+    async def pull_file(self, service: str, path: str, *, offset: int = 0) -> AsyncIterator[Any]:
+        async def content() -> AsyncIterator[bytes]:
+            yield b"short"
+
+        yield FileHeader(service, path, 100, 0o644, 0, 0, 0.0), content()
 
     async def events(self, **_: Any) -> AsyncIterator[Event]:  # type: ignore[override]
         self.followed += 1
@@ -268,6 +275,28 @@ async def test_what_a_node_answers_is_final_also_when_something_is_unavailable_t
     assert caught.value.message == "podman does not answer"
     assert caught.value.hint == "look at podman"
     assert len(node.agent.mutations) == 1
+
+
+async def test_a_file_that_comes_short_is_no_file(node: Node) -> None:
+    async with node.client() as client, client.pull_file("web", "x") as (_, content):
+        with pytest.raises(QuarterdeckError, match="sent 5 of the 100 bytes of 'x'"):
+            [each async for each in content]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0, float("-inf")])
+async def test_a_wait_that_cannot_be_is_refused(node: Node, seconds: float) -> None:
+    async with node.client() as client:
+        with pytest.raises(InvalidInput, match="wait_seconds"):
+            await client.stop_service("web", Change(wait_seconds=seconds))
+    assert not node.agent.mutations
+
+
+@pytest.mark.parametrize("since", [1e300, float("inf"), float("nan"), -1.0])
+async def test_a_time_that_cannot_be_is_refused(node: Node, since: float) -> None:
+    async with node.client() as client:
+        for stream in (client.logs("web", since=since), client.events(since=since)):
+            with pytest.raises(InvalidInput, match="since"):
+                await anext(stream)
 
 
 async def test_a_huge_error_still_arrives(node: Node) -> None:
