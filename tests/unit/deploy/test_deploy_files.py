@@ -30,6 +30,17 @@ def needed(program: str) -> None:
         pytest.skip(f"{program} is not installed")
 
 
+def test_ci_installs_the_programs_that_are_needed_here() -> None:
+    needed("dpkg-query")
+    script = (DEPLOY.parent / ".ci" / "run").read_text()
+    packages = {word for line in re.findall(r"^ *debian (.*)$", script, re.MULTILINE) for word in line.split()}
+    for program in ("systemd-analyze", "shellcheck", "podman", "iptables"):
+        if (path := shutil.which(program)) is not None:
+            found = subprocess.run(["dpkg-query", "-S", f"*{Path(path).name}"], capture_output=True, text=True).stdout
+            owners = {line.split(":")[0] for line in found.splitlines() if line.endswith(f"bin/{program}")}
+            assert owners & packages, f"{program} is of {owners}"
+
+
 def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for field in msgspec.structs.fields(kind):
