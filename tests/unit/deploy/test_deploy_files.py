@@ -34,7 +34,7 @@ def test_ci_installs_the_programs_that_are_needed_here() -> None:
     needed("dpkg-query")
     script = (DEPLOY.parent / ".ci" / "run").read_text()
     packages = {word for line in re.findall(r"^ *debian (.*)$", script, re.MULTILINE) for word in line.split()}
-    for program in ("systemd-analyze", "shellcheck", "podman", "iptables"):
+    for program in ("systemd-analyze", "shellcheck", "podman"):
         if (path := shutil.which(program)) is not None:
             found = subprocess.run(["dpkg-query", "-S", f"*{Path(path).name}"], capture_output=True, text=True).stdout
             owners = {line.split(":")[0] for line in found.splitlines() if line.endswith(f"bin/{program}")}
