@@ -43,6 +43,9 @@ from quarterdeck.node.results import (
 )
 from quarterdeck.node.validate import SECRET_NAME
 
+# Podman's own limit.
+SECRET_BYTES = 512_000
+
 
 class NodeAgent:
     """A running node agent. Made by `NodeAgent.open`."""
@@ -217,9 +220,11 @@ class NodeAgent:
     async def set_secret(self, name: str, value: bytes, mutation: Mutation) -> None:
         """Create or replace a podman secret. Containers see a new value once they are made anew.
 
-        Raises `InvalidInput` for a name that is none.
+        Raises `InvalidInput` for a name that is none and for a value that podman does not take.
         """
         _check_secret_name(name)
+        if not 0 < len(value) < SECRET_BYTES:
+            raise InvalidInput(f"a secret has 1 to {SECRET_BYTES - 1} bytes, this one {len(value)}; nothing was set")
         telemetry.hide(value.decode(errors="replace"))
         digest = hashlib.sha256(self._context.key.encode() + value).hexdigest()
         await self._engine.simply(
