@@ -20,6 +20,7 @@ from quarterdeck.node.convert import from_wire, to_wire
 from quarterdeck.node.model import Mutation, ServiceDef
 from quarterdeck.node.proto import account_pb2, account_pb2_grpc, node_pb2, node_pb2_grpc
 from quarterdeck.node.results import PushRequest
+from quarterdeck.node.validate import command_problem
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -161,8 +162,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
                 yield node_pb2.EventsResponse(event=to_wire(event))
 
     async def Exec(self, request: node_pb2.ExecRequest, context: Any) -> AsyncIterator[Any]:
+        command = tuple(request.command)
+        if wrong := command_problem(command, request.user):
+            raise InvalidInput(f"{wrong}; nothing was run")
         outputs = self._agent.exec_command(
-            request.service, request.component, tuple(request.command), stdin=request.stdin, user=request.user
+            request.service, request.component, command, stdin=request.stdin, user=request.user
         )
         async with contextlib.aclosing(self._until_stopping(outputs)) as found:
             async for output in found:

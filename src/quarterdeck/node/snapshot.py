@@ -71,7 +71,7 @@ def find(folder: Path, name: str) -> Path:
     path = folder / Path(name).name
     if Path(name).name != name and Path(name).parent.resolve() != folder.resolve():
         raise NotFound(f"{name} is no snapshot of this node", hint=f"snapshots lie in {folder}")
-    if not path.is_file():
+    if len(os.fsencode(path.name)) > 255 or not path.is_file():
         there = ", ".join(Path(each.path).name for each in listed(folder)[:5]) or "none"
         raise NotFound(f"there is no snapshot {path.name}", hint=f"the newest: {there}")
     return path

@@ -299,6 +299,25 @@ async def test_a_time_that_cannot_be_is_refused(node: Node, since: float) -> Non
                 await anext(stream)
 
 
+@pytest.mark.parametrize(
+    ("command", "user"),
+    # Podman 4.3.1 stands still for everybody on the long ones.
+    [
+        ([], ""),
+        ([""], ""),
+        (["sh", "a\0b"], ""),
+        (["x" * 70_000], ""),
+        (["sh"], "x" * 70_000),
+        (["sh", "x" * 140_000], ""),
+    ],
+    ids=["none", "empty", "nul", "long", "user", "word"],
+)
+async def test_a_command_that_cannot_be_is_refused(node: Node, command: list[str], user: str) -> None:
+    async with node.client() as client:
+        with pytest.raises(InvalidInput, match="nothing was run"):
+            await anext(client.exec_command("web", "", command, user=user))
+
+
 async def test_a_huge_error_still_arrives(node: Node) -> None:
     node.agent.error = InvalidInput("ü" * 100_000, hint="h" * 10_000, details={"x": "y" * 100_000})
     async with node.client() as client:
