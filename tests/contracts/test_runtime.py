@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Limits, Port, Secret, Volume
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_api import PodmanApi, answers
@@ -321,6 +321,19 @@ async def test_info_tells_the_version(runtime: Runtime, tmp_path: Path, socket: 
     with pytest.raises(Unavailable, match="does not answer"):
         await gone.list()
     await gone.aclose()
+
+
+async def test_a_user_that_the_container_does_not_know_is_the_callers_mistake(runtime: Runtime, name: str) -> None:
+    await runtime.run(CreateRequest(name, spec()))
+    try:
+        outputs = [each async for each in runtime.exec(name, ["id"], user="nobody-of-that-name")]
+    except InvalidInput as error:
+        assert "nobody-of-that-name" in error.message
+    else:
+        # The command tells it as any failure of a command.
+        assert outputs[-1].exit_code
+        assert b"nobody-of-that-name" in b"".join(each.data for each in outputs)
+    assert (await runtime.inspect(name)).container.state == "running"
 
 
 async def test_a_value_that_podman_does_not_take_leaves_the_old_one(runtime: Runtime, name: str) -> None:

@@ -254,9 +254,15 @@ class PodmanApi:
             raise Conflict(f"container {name!r} does not run ({state})", hint="start it first") from None
         identity = made.json()["Id"]
         path = f"{_BASE.removeprefix('http://podman')}/exec/{identity}/start"
-        async with aclosing(exec_output(self._socket, path, stdin)) as output:
-            async for number, data in output:
-                yield ExecOutput("stderr" if number == 2 else "stdout", data)
+        try:
+            async with aclosing(exec_output(self._socket, path, stdin)) as output:
+                async for number, data in output:
+                    yield ExecOutput("stderr" if number == 2 else "stdout", data)
+        except InvalidInput:
+            # It may also have ended in between.
+            if (state := (await self.inspect(name)).container.state) != "running":
+                raise Conflict(f"container {name!r} does not run ({state})", hint="start it first") from None
+            raise
         done = await self._call("GET", f"/exec/{identity}/json", about=about)
         yield ExecOutput(exit_code=int(done.json().get("ExitCode") or 0))
 

@@ -96,7 +96,7 @@ async def test_strange_requests_get_answers_that_one_can_act_on(person: Person, 
     fine: dict[str, int] = collections.Counter()
     person.define(SERVICE, IMAGE)
     async with grpc.aio.secure_channel(f"127.0.0.1:{n1.port}", credentials) as channel:
-        for number in range(700):
+        for number in range(600):
             if number % 50 == 0:
                 # The nonsense purges, drains and pauses, too.
                 await run_sync(person.qd, "node", "resume")
