@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import random
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,14 +20,14 @@ from support.node_world import NodeProcess, Person
 from support.podman_env import IMAGE, podman, sweep
 
 pytestmark = [pytest.mark.podman, pytest.mark.slow, pytest.mark.anyio]
+# The service that is there, as far as the nonsense leaves it.
+SERVICE = f"qdfuzz{secrets.token_hex(3)}"
 TEXTS = [
-    "", " ", "..", ".", "/", "../..", "../../etc/passwd", "/etc/passwd", "a/../../b", "qdfuzz", "qdfuzz-web", "QDFUZZ",
+    "", " ", "..", ".", "/", "../..", "../../etc/passwd", "/etc/passwd", "a/../../b", SERVICE, f"{SERVICE}-web", "QDFUZZ",
     "qd fuzz", "a\nb", "a\x00b", "ü", "🚢" * 40, "-rf", "--privileged", "$(id)", "`id`", "; rm -rf /", "' OR 1=1 --",
-    "x" * 300, "x" * 70_000, "%s%n", "registry-x.sqlite3", "localhost/none:v1", "0" * 64, "NaN", "{}", "qdfuzz/../x",
+    "x" * 300, "x" * 70_000, "%s%n", "registry-x.sqlite3", "localhost/none:v1", "0" * 64, "NaN", "{}", f"{SERVICE}/../x",
 ]  # fmt: skip
 NUMBERS = [0, 1, -1, 7, 2**31 - 1, -(2**31), 2**53]
-# The service that is there, as far as the nonsense leaves it; one of TEXTS.
-SERVICE = "qdfuzz"
 FINE = {
     grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ABORTED,
     grpc.StatusCode.FAILED_PRECONDITION,
