@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.podman, pytest.mark.slow, pytest.mark.anyio]
 SERVICE = f"qdfuzz{secrets.token_hex(3)}"
 TEXTS = [
     "", " ", "..", ".", "/", "../..", "../../etc/passwd", "/etc/passwd", "a/../../b", SERVICE, f"{SERVICE}-web",
-    "QDFUZZ", "qd fuzz", "a\nb", "a\x00b", "ü", "🚢" * 40, "-rf", "--privileged", "$(id)", "`id`", "; rm -rf /", "' OR 1=1 --",
-    "x" * 300, "x" * 70_000, "%s%n", "registry-x.sqlite3", "localhost/none:v1", "0" * 64, "NaN", "{}",
+    "QDFUZZ", "qd fuzz", "a\nb", "a\x00b", "ü", "🚢" * 40, "-rf", "--privileged", "$(id)", "`id`", "; rm -rf /",
+    "' OR 1=1 --", "x" * 300, "x" * 70_000, "%s%n", "registry-x.sqlite3", "localhost/none:v1", "0" * 64, "NaN", "{}",
     f"{SERVICE}/../x",
 ]  # fmt: skip
 NUMBERS = [0, 1, -1, 7, 2**31 - 1, -(2**31), 2**53]
