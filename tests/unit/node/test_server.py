@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import random
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +13,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from quarterdeck.auth.accounts import Accounts
-from quarterdeck.auth.audit import AuditRecord
-from quarterdeck.auth.cache import CachingVerifier
-from quarterdeck.auth.local import LocalVerifier
-from quarterdeck.auth.model import Role
-from quarterdeck.auth.settings import Door
 from quarterdeck.errors import (
     Conflict,
     InvalidInput,
@@ -36,126 +25,14 @@ from quarterdeck.errors import (
     Unavailable,
 )
 from quarterdeck.node import pki
-from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.client import Change, NodeClient, Target
-from quarterdeck.node.model import ComponentSpec, Event, Mutation, ServiceDef, ServiceRecord
+from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
 from quarterdeck.node.proto import node_pb2, node_pb2_grpc
-from quarterdeck.node.results import DeployProgress, FileHeader, ServiceResult
-from quarterdeck.node.server import listening
+from quarterdeck.node.results import ServiceResult
 from quarterdeck.node.transfer import ask_all
+from support.served_node import PASSWORD, Node
 
 pytestmark = pytest.mark.anyio
-PASSWORD = "a long password"
-
-
-class Recorded(NodeAgent):
-    """An agent that runs nothing: it remembers mutations and fails as it is told. Only what these tests call."""
-
-    def __init__(self) -> None:
-        self.mutations: list[Mutation] = []
-        self.error: Exception | None = None
-        self.slow = anyio.Event()
-        self.followed = 0
-        self.delay = 0.0
-
-    async def list_services(self, *, service: str = "") -> tuple[ServiceRecord, ...]:
-        await anyio.sleep(self.delay)
-        if self.error:
-            raise self.error
-        return ()
-
-    async def stop_service(self, service: str, mutation: Mutation, *, component: str = "") -> ServiceResult:
-        self.mutations.append(mutation)
-        if service == "slow":
-            await self.slow.wait()
-        return ServiceResult(service, mutation.operation_id, 1)
-
-    async def deploy(self, service: ServiceDef, mutation: Mutation, **_: Any) -> AsyncIterator[DeployProgress]:  # type: ignore[override]
-        self.mutations.append(mutation)
-        yield DeployProgress(service.name, "web", "pulling", 1.0)
-        if self.error:
-            raise self.error
-
-    @contextlib.asynccontextmanager
-    async def pull_file(self, service: str, path: str, *, offset: int = 0) -> AsyncIterator[Any]:
-        async def content() -> AsyncIterator[bytes]:
-            yield b"short"
-
-        yield FileHeader(service, path, 100, 0o644, 0, 0, 0.0), content()
-
-    async def events(self, **_: Any) -> AsyncIterator[Event]:  # type: ignore[override]
-        self.followed += 1
-        try:
-            yield Event(1, 2.0, "s", "", "state")
-            await anyio.sleep_forever()
-        finally:
-            self.followed -= 1
-
-
-class Kept:
-    """An audit sink in memory."""
-
-    def __init__(self) -> None:
-        self.records: list[AuditRecord] = []
-
-    def write(self, record: AuditRecord) -> None:
-        self.records.append(record)
-
-    def close(self) -> None:
-        pass
-
-
-@functools.cache
-def _accounts() -> Path:
-    """Two accounts, hashed once: argon2 is slow on purpose."""
-    file = Path(tempfile.mkdtemp()) / "accounts.sqlite3"
-    found = Accounts(file)
-    found.add("eva", PASSWORD, Role.ADMIN)
-    found.add("max", PASSWORD, Role.VIEWER)
-    return file
-
-
-class Node:
-    """A server on loopback with two accounts."""
-
-    def __init__(self, folder: Path, agent: NodeAgent | None = None) -> None:
-        self.folder = folder
-        self.agent: Any = agent or Recorded()
-        self.audit = Kept()
-        shutil.copy(_accounts(), folder / "accounts.sqlite3")
-        self.accounts = Accounts(folder / "accounts.sqlite3")
-        self.local = LocalVerifier(self.accounts, b"k" * 32, issuer="local:n1")
-        self.door = Door(CachingVerifier(self.local), self.local)
-        pki.make_authority(folder / "ca.pem", folder / "ca.key", name="n1")
-        self.issue()
-        self.port = 0
-
-    def issue(self, *hosts: str, days: float = 1) -> None:
-        pki.issue(self.folder / "ca.pem", self.folder / "ca.key", cert=self.folder / "n.pem",
-                  key=self.folder / "n.key", hosts=hosts or ("localhost", "127.0.0.1"), days=days)  # fmt: skip
-
-    @contextlib.asynccontextmanager
-    async def up(self, **options: Any) -> AsyncIterator[None]:
-        async with listening(
-            self.agent, self.door, self.audit, host="127.0.0.1", port=0,
-            cert=self.folder / "n.pem", key=self.folder / "n.key", **options,
-        ) as bound:  # fmt: skip
-            self.port = bound.port
-            yield
-
-    async def token(self, user: str = "eva") -> str:
-        account = self.accounts.get(user)
-        assert account is not None
-        return self.local._issue(user, account.role)[0]
-
-    def target(self, token: str = "", **changes: Any) -> Target:
-        ca = (self.folder / "ca.pem").read_bytes()
-        return Target("n1", f"127.0.0.1:{self.port}", **{"ca": ca, "token": token, "timeout_seconds": 10, **changes})
-
-    @contextlib.asynccontextmanager
-    async def client(self, user: str = "eva") -> AsyncIterator[NodeClient]:
-        async with NodeClient.to(self.target(await self.token(user))) as client:
-            yield client
 
 
 @pytest.fixture
@@ -281,41 +158,6 @@ async def test_a_file_that_comes_short_is_no_file(node: Node) -> None:
     async with node.client() as client, client.pull_file("web", "x") as (_, content):
         with pytest.raises(QuarterdeckError, match="sent 5 of the 100 bytes of 'x'"):
             [each async for each in content]
-
-
-@pytest.mark.parametrize("seconds", [float("nan"), -1.0, float("-inf")])
-async def test_a_wait_that_cannot_be_is_refused(node: Node, seconds: float) -> None:
-    async with node.client() as client:
-        with pytest.raises(InvalidInput, match="wait_seconds"):
-            await client.stop_service("web", Change(wait_seconds=seconds))
-    assert not node.agent.mutations
-
-
-@pytest.mark.parametrize("since", [1e300, float("inf"), float("nan"), -1.0])
-async def test_a_time_that_cannot_be_is_refused(node: Node, since: float) -> None:
-    async with node.client() as client:
-        for stream in (client.logs("web", since=since), client.events(since=since)):
-            with pytest.raises(InvalidInput, match="since"):
-                await anext(stream)
-
-
-@pytest.mark.parametrize(
-    ("command", "user"),
-    # Podman 4.3.1 stands still for everybody on the long ones.
-    [
-        ([], ""),
-        ([""], ""),
-        (["sh", "a\0b"], ""),
-        (["x" * 70_000], ""),
-        (["sh"], "x" * 70_000),
-        (["sh", "x" * 140_000], ""),
-    ],
-    ids=["none", "empty", "nul", "long", "user", "word"],
-)
-async def test_a_command_that_cannot_be_is_refused(node: Node, command: list[str], user: str) -> None:
-    async with node.client() as client:
-        with pytest.raises(InvalidInput, match="nothing was run"):
-            await anext(client.exec_command("web", "", command, user=user))
 
 
 async def test_a_huge_error_still_arrives(node: Node) -> None:
@@ -486,63 +328,3 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(node: Node) -> None
         while node.agent.followed or node.audit.records[-1:] == []:
             await anyio.sleep(0.01)
     assert node.audit.records[-1].outcome == "CANCELLED"
-
-
-def shape(method: str) -> str:
-    """Which kind of call it is, as gRPC's channels name them."""
-    service = node_pb2.DESCRIPTOR.services_by_name["NodeService"]
-    found = service.methods_by_name[method.rpartition("/")[2]]
-    words = {True: "stream", False: "unary"}
-    return f"{words[found.client_streaming]}_{words[found.server_streaming]}"
-
-
-@contextlib.asynccontextmanager
-async def calling(node: Node, user: str = "eva") -> AsyncIterator[Callable[[str, bytes], Awaitable[grpc.StatusCode]]]:
-    """A function that sends bytes to a method, and gives the status of the answer."""
-    metadata = (("authorization", f"Bearer {await node.token(user)}"),) if user else ()
-    credentials = grpc.ssl_channel_credentials((node.folder / "ca.pem").read_bytes())
-    async with grpc.aio.secure_channel(f"127.0.0.1:{node.port}", credentials) as channel:
-
-        async def send(method: str, body: bytes) -> grpc.StatusCode:
-            kind = shape(method)
-            made: Any = getattr(channel, kind)(method)
-            call = made(iter([body]) if kind.startswith("stream") else body, metadata=metadata, timeout=10)
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                if kind.endswith("stream"):
-                    async for _ in call:
-                        pass
-                else:
-                    await call
-            code: grpc.StatusCode = await call.code()
-            return code
-
-        yield send
-
-
-@pytest.mark.parametrize("method", methods())
-async def test_a_request_that_is_none_is_judged_and_recorded_as_any_other(node: Node, method: str) -> None:
-    wanted = {"": "UNAUTHENTICATED", "max": "PERMISSION_DENIED", "eva": "INVALID_ARGUMENT"}
-    for user, status in wanted.items():
-        async with calling(node, user) as send:
-            assert (await send(method, b"\xff\xff\xff")).name == status
-        record = node.audit.records[-1]
-        assert (record.method, record.caller, record.outcome) == (method, user, status)
-    assert not node.agent.mutations
-
-
-@pytest.mark.podman
-async def test_fuzzed_requests_never_break_the_server(agent: NodeAgent, tmp_path: Path) -> None:
-    chance = random.Random(7)
-    fine = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED", "FAILED_PRECONDITION"}
-    made = Node(tmp_path, agent)
-    async with made.up(), calling(made) as send:
-        for _ in range(400):
-            # Those that may follow never end.
-            method = chance.choice([each for each in methods() if not each.endswith(("Events", "Logs"))])
-            body = chance.randbytes(chance.randrange(60))
-            code = await send(method, body)
-            assert code.name in fine, (method, body, code)
-        assert {each.outcome for each in made.audit.records} > {"OK", "INVALID_ARGUMENT"}
-        assert len(made.audit.records) == 400
-        async with made.client() as client:
-            assert await client.list_services() == ()
