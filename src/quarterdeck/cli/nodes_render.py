@@ -32,6 +32,14 @@ def say_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
+def answer(value: Any, text: str, *, as_json: bool) -> None:
+    """What a command did: JSON for programs, a line for people."""
+    if as_json:
+        say_json(value)
+    else:
+        click.echo(text)
+
+
 def errors_json(errors: Mapping[str, QuarterdeckError]) -> dict[str, Any]:
     """Nodes that gave no answer, for JSON."""
     return {name: error.to_json()["error"] for name, error in errors.items()}

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from quarterdeck import telemetry
+from quarterdeck.errors import InvalidInput
 from quarterdeck.node import looking
 from quarterdeck.node.engine import Engine
 from quarterdeck.node.model import Event, Mutation, ServiceDef, ServiceRecord
@@ -41,6 +42,10 @@ from quarterdeck.node.results import (
     SnapshotInfo,
     SyncSummary,
 )
+from quarterdeck.node.validate import SECRET_NAME
+
+# Podman's own limit.
+SECRET_BYTES = 512_000
 
 
 class NodeAgent:
@@ -214,7 +219,13 @@ class NodeAgent:
     # Secrets (podman's own; a value goes in and never comes out)
 
     async def set_secret(self, name: str, value: bytes, mutation: Mutation) -> None:
-        """Create or replace a podman secret. Containers see a new value once they are made anew."""
+        """Create or replace a podman secret. Containers see a new value once they are made anew.
+
+        Raises `InvalidInput` for a name that is none and for a value that podman does not take.
+        """
+        _check_secret_name(name)
+        if not 0 < len(value) < SECRET_BYTES:
+            raise InvalidInput(f"a secret has 1 to {SECRET_BYTES - 1} bytes, this one {len(value)}; nothing was set")
         telemetry.hide(value.decode(errors="replace"))
         digest = hashlib.sha256(self._context.key.encode() + value).hexdigest()
         await self._engine.simply(
@@ -229,7 +240,9 @@ class NodeAgent:
         return await self._context.runtime.secrets()
 
     async def remove_secret(self, name: str, mutation: Mutation) -> None:
-        """Remove a secret. Raises `NotFound`, and `Conflict` when a component names it."""
+        """Remove a secret. Raises `InvalidInput` for a name that is none, `NotFound`, and `Conflict` when a component
+        names it."""
+        _check_secret_name(name)
         await self._engine.simply("remove-secret", mutation, {"name": name}, self._engine.removing_secret(name))
 
     # The node itself
@@ -260,3 +273,11 @@ class NodeAgent:
         there; containers are observed anew. Waits for the changes in progress and keeps others waiting. Raises
         `NotFound`, and `InvalidInput` when it is damaged."""
         return await self._engine.node.restore(path, mutation)
+
+
+def _check_secret_name(name: str) -> None:
+    if not SECRET_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:300]!r} is not a secret's name",
+            hint="use letters, digits, '-', '_' and '.', beginning with a letter or digit, at most 253",
+        )

@@ -21,6 +21,7 @@ from quarterdeck.errors import Conflict, InternalError, QuarterdeckError, Storag
 from quarterdeck.node import leftovers, lock, looking, recovery, takeover
 from quarterdeck.node.context import Context, event, progress
 from quarterdeck.node.deploy import Deploy
+from quarterdeck.node.feed import Feed
 from quarterdeck.node.files import Files
 from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lease import Leased
@@ -275,27 +276,22 @@ class Engine:
         await self.accepting(mutation, draining_too=False)
 
         # The caller feeds, the operation writes: a caller that goes away ends the feed, and so the operation.
-        feed, source = anyio.create_memory_object_stream[bytes](4)
+        feed = Feed(chunks)
 
         async def work(live: Live[PushedFile]) -> PushedFile:
-            with source:
-                done = replace(await self.context.files.push(request, source), operation_id=live.id)
+            async with aclosing(feed.content()) as content:
+                done = replace(await self.context.files.push(request, content), operation_id=live.id)
             told = event(request.service, "", "push", f"{request.path} ({request.size} bytes)", actor=live.actor)
             await self.context.store.write(lambda registry: registry.add_event(told))
             return done
 
-        async def pump() -> None:
-            with feed, suppress(anyio.BrokenResourceError):
-                async for chunk in chunks:
-                    await feed.send(chunk)
-
         # Held by file, not by service: a long push does not hold up a deploy.
         key = f"{request.service}/{request.path}"
         asked = replace(request, offset=0)
-        with feed, source:
+        with feed:
             live = await self.operations.begin("push", [key], mutation, asked, PushedFile, work, checks=request.service)
             async with anyio.create_task_group() as group:
-                group.start_soon(pump, name=f"feed {key}")
+                group.start_soon(feed.pump, name=f"feed {key}")
                 await live.done.wait()
                 group.cancel_scope.cancel()
         return live.answer()
