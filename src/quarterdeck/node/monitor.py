@@ -294,7 +294,8 @@ class Monitor:
             registry.prune_operations(now - self._context.options.keep_operations_days * 86400)
 
         await self._context.store.write(write)
-        await self._context.files.prune()
+        # It may walk a large tree: a listing does not wait for it.
+        spawn(self._group, "prune pushes", self._context.files.prune)
 
     # Healthchecks (podman's own need systemd's timers)
 

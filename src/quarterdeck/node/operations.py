@@ -236,9 +236,14 @@ class Operations:
                     await lock.acquire()
                 if scope.cancelled_caught:
                     raise _held(self._holding.get(service), service) from None
-            held.callback(lock.release)
+            held.callback(self._let_go, service, lock)
             self._holding[service] = live
             held.callback(self._holding.pop, service, None)
+
+    def _let_go(self, service: str, lock: anyio.Lock) -> None:
+        lock.release()
+        if not lock.locked():  # nobody waited; a file's name may never come again
+            self._locks.pop(service, None)
 
     async def _enter(self, live: Live[Any], held: AsyncExitStack) -> None:
         """Wait for one that must be alone; be that one, and wait for all others."""
