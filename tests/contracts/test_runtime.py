@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import anyio
 import pytest
 
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Limits, Port, Secret, Volume
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_api import PodmanApi, answers
@@ -121,6 +121,28 @@ async def test_what_is_not_there_is_not_found(runtime: Runtime, name: str, call:
                 await runtime.remove_secret(name)
 
 
+@pytest.mark.parametrize("evil", ["--all", "-a", "../containers/{}", "..", "../secrets/{}", "{}/json", "--help"])
+async def test_a_name_is_only_ever_a_name(runtime: Runtime, name: str, evil: str) -> None:
+    await runtime.set_secret(name, b"kept")
+    made = await runtime.run(CreateRequest(name, spec()))
+    given = evil.format(name)
+    for call in (
+        runtime.remove_secret(given),
+        runtime.start(given),
+        runtime.stop(given, grace_seconds=0),
+        runtime.rename(given, f"{name}x"),
+        runtime.image(given),
+        runtime.inspect(given),
+    ):
+        with pytest.raises(QuarterdeckError):
+            await call
+    with suppress(QuarterdeckError):
+        await runtime.remove(given)
+    assert name in await runtime.secrets()
+    assert (await runtime.inspect(name)).container.id == made
+    assert (await runtime.inspect(name)).container.state == "running"
+
+
 async def test_every_setting_of_a_definition_arrives_and_is_read_back(
     runtime: Runtime, name: str, tmp_path: Path
 ) -> None:
@@ -146,7 +168,9 @@ async def test_every_setting_of_a_definition_arrives_and_is_read_back(
     await runtime.run(CreateRequest(name, wanted, labels, {"PRIVATE": "pr1vate"}))
     details = await runtime.inspect(name)
     real, beyond = real_spec(details.raw, await runtime.image(IMAGE), component="c")
-    assert beyond == ()
+    # What a definition cannot hold: private variables, less those that the create command says are secrets.
+    assert {each.partition(":")[0] for each in beyond} <= {"env.DB", "env.PRIVATE"}
+    assert any(each.startswith("env.PRIVATE:") for each in beyond)
     assert real.ports == wanted.ports
     assert real.volumes == wanted.volumes
     assert (real.entrypoint, real.cmd) == (wanted.entrypoint, wanted.cmd)
@@ -299,3 +323,47 @@ async def test_info_tells_the_version(runtime: Runtime, tmp_path: Path, socket: 
     with pytest.raises(Unavailable, match="does not answer"):
         await gone.list()
     await gone.aclose()
+
+
+async def test_a_user_that_the_container_does_not_know_is_the_callers_mistake(runtime: Runtime, name: str) -> None:
+    await runtime.run(CreateRequest(name, spec()))
+    if isinstance(runtime, PodmanApi):
+        with pytest.raises(InvalidInput, match="nobody-of-that-name"):
+            [each async for each in runtime.exec(name, ["id"], user="nobody-of-that-name")]
+    else:
+        # The command tells it as any failure of a command.
+        outputs = [each async for each in runtime.exec(name, ["id"], user="nobody-of-that-name")]
+        assert outputs[-1].exit_code
+        assert b"nobody-of-that-name" in b"".join(each.data for each in outputs)
+    assert (await runtime.inspect(name)).container.state == "running"
+
+
+async def test_a_value_that_podman_does_not_take_leaves_the_old_one(runtime: Runtime, name: str) -> None:
+    await runtime.set_secret(name, b"kept")
+    with pytest.raises(QuarterdeckError):
+        await runtime.set_secret(name, b"x" * 600_000)
+    await runtime.run(CreateRequest(name, spec(secrets=(Secret(name, "env", "X"),))))
+    assert await output(runtime, name, "sh", "-c", "echo -n $X") == "kept"
+    assert not [each for each in await runtime.secrets() if each.startswith("qd-trial")]
+
+
+async def test_followers_do_not_starve_calls(socket: Path, name: str, tmp_path: Path) -> None:
+    runtime = PodmanApi(AgentOptions(tmp_path, socket=socket, runtime_seconds=5))
+    await runtime.run(CreateRequest(name, spec("sh", "-c", "echo hello; sleep 60")))
+    following = 0
+
+    async def follow() -> None:
+        nonlocal following
+        async with aclosing(runtime.logs(name, follow=True)) as lines:
+            async for _ in lines:
+                following += 1
+
+    async with anyio.create_task_group() as group:
+        for _ in range(80):
+            group.start_soon(follow)
+        with anyio.fail_after(30):
+            while following < 80:
+                await anyio.sleep(0.05)
+        assert name in {each.name for each in await runtime.list()}
+        group.cancel_scope.cancel()
+    await runtime.aclose()

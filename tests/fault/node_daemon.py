@@ -30,9 +30,11 @@ async def work(agent: NodeAgent, task: dict[str, object]) -> None:
             async for _ in agent.deploy(definition, mutation):
                 pass
         case "stop":
-            await agent.stop_service(name, mutation)
+            await agent.stop_service(name, mutation, component=str(task.get("component", "")))
         case "start":
-            await agent.start_service(name, mutation)
+            await agent.start_service(name, mutation, component=str(task.get("component", "")))
+        case "purge":
+            await agent.purge_service(name, mutation, files=True)
         case "adopt":
             await agent.adopt_containers(name, mutation)
         case "push":

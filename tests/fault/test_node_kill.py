@@ -206,6 +206,25 @@ async def test_killed_in_the_middle_of_a_first_deploy(victim: Victim, name: str)
             assert containers(name) == {}
 
 
+async def test_of_a_deploy_that_is_undone_nothing_stays_in_the_service(victim: Victim, name: str) -> None:
+    well = Healthcheck(("/bin/sh", "-c", "sleep 3"), interval=5, timeout=5)
+    first = ComponentSpec("a", IMAGE, cmd=("sleep", "600"), network="none", stop_seconds=0)
+    new = replace(first, env={"V": "2"}, healthcheck=well)
+    task: dict[str, object] = {"kind": "deploy", "operation": "first", "definition": ServiceDef(name, (new,))}
+    assert not victim.kill_during(task, 1.2)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        # A service that never came to be is none.
+        assert await agent.list_services() == ()
+        assert containers(name) == {}
+        [e async for e in agent.deploy(ServiceDef(name, (first,)), Mutation())]
+    later = ServiceDef(name, (new,), node="other", enforce=True)
+    assert not victim.kill_during({"kind": "deploy", "operation": "second", "definition": later}, 1.2)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        await agree(agent, name, expected={f"{name}-a": "running"})
+        record = (await agent.list_services(service=name))[0]
+        assert (record.components[0].spec, record.node, record.enforce) == (first, "", False)
+
+
 async def test_killed_in_the_middle_of_stop_and_start(victim: Victim, name: str) -> None:
     port, dice = podman_env.free_port(), random.Random(6)
     async with NodeAgent.open(quiet(victim.options)) as agent:
@@ -223,6 +242,37 @@ async def test_killed_in_the_middle_of_stop_and_start(victim: Victim, name: str)
                 # What had been begun was finished at the start, before anybody asked again.
                 assert before is None or before.state == "done"
                 await agree(agent, name, expected={f"{name}-web": state, f"{name}-side": state})
+
+
+async def test_what_is_finished_later_is_what_was_asked_for(victim: Victim, name: str) -> None:
+    """One component of two, and the files of a purge: the next start does that, and no more."""
+    slow = ("sh", "-c", "trap 'sleep 1.5; exit 0' TERM; while :; do sleep 0.1; done")
+    check = Healthcheck(("/bin/sh", "-c", "sleep 1.5"), interval=5, timeout=5)
+    a, b = (ComponentSpec(each, IMAGE, cmd=slow, network="none", healthcheck=check, stop_seconds=5) for each in "ab")
+    service = ServiceDef(name, (a, replace(b, healthcheck=None)))
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        [e async for e in agent.deploy(service, Mutation())]
+    task: dict[str, object] = {"service": name, "component": "a"}
+    assert not victim.kill_during({**task, "kind": "stop", "operation": "stop"}, 0.7)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        await agree(agent, name, expected={f"{name}-a": "exited", f"{name}-b": "running"})
+        record = (await agent.list_services(service=name))[0]
+        assert [each.desired for each in record.components] == ["stopped", "running"]
+        await agent.stop_service(name, Mutation())
+    assert not victim.kill_during({**task, "kind": "start", "operation": "start"}, 0.7)
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        await agree(agent, name, expected={f"{name}-a": "running", f"{name}-b": "exited"})
+        record = (await agent.list_services(service=name))[0]
+        assert [each.desired for each in record.components] == ["running", "stopped"]
+    folder = victim.options.files_root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kept").write_text("x")
+    assert not victim.kill_during({"service": name, "kind": "purge", "operation": "purge"}, 0.7)
+    assert folder.exists()
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        assert await agent.list_services() == ()
+        assert containers(name) == {}
+        assert not folder.exists()
 
 
 async def test_killed_in_the_middle_of_adopting(victim: Victim, name: str) -> None:

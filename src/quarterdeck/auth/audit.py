@@ -12,6 +12,7 @@ import msgspec
 from quarterdeck.telemetry import redacted
 
 log = logging.getLogger("quarterdeck.audit")
+_FRESH = ".fresh"
 
 
 class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,11 +73,15 @@ class AuditFile:
         line = redacted(msgspec.json.encode(record).decode()).encode() + b"\n"
         try:
             os.write(self._descriptor, line)
-            if os.fstat(self._descriptor).st_size >= self._rotate_bytes:
-                self._rotate()
         except OSError as error:
             log.warning("the audit file %s cannot be written (%s); the record follows", self._path, error)
             self._fallback.write(record)
+            return
+        try:
+            if os.fstat(self._descriptor).st_size >= self._rotate_bytes:
+                self._rotate()
+        except OSError as error:
+            log.warning("the audit file %s was not rotated (%s); it grows on", self._path, error)
 
     def close(self) -> None:
         """Close the file; harmless twice."""
@@ -84,15 +89,25 @@ class AuditFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _open(self) -> int:
+    def _open(self, suffix: str = "") -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._beside(suffix)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(f"{self._path.name}{suffix}")
 
     def _rotate(self) -> None:
-        for number in range(self._keep, 0, -1):
-            older = self._path.with_name(f"{self._path.name}.{number}")
-            newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
-            if newer.exists():
-                newer.replace(older)
-        os.close(self._descriptor)
-        self._descriptor = self._open()
+        # The new file first: a number that is closed before its follower is open may be anybody's next file.
+        fresh = self._open(_FRESH)
+        try:
+            for number in range(self._keep, 0, -1):
+                newer = self._beside(f".{number - 1}" if number > 1 else "")
+                if newer.exists():
+                    newer.replace(self._beside(f".{number}"))
+            self._beside(_FRESH).replace(self._path)
+        except BaseException:
+            os.close(fresh)
+            raise
+        before, self._descriptor = self._descriptor, fresh
+        os.close(before)

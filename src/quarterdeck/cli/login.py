@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     "--user", "-u", default="", help="The account; by default [login] user of cli.toml, else it is asked for."
 )
 @click.option("--token-stdin", is_flag=True, help="Read a token that you have from elsewhere from standard input.")
+@json_option
 @command
-async def login(nodes: tuple[str, ...], user: str, token_stdin: bool) -> int:
+async def login(nodes: tuple[str, ...], user: str, token_stdin: bool, as_json: bool) -> int:
     """Get a token for nodes (all of cli.toml when none is named) and keep it in a file of mode 0600.
 
     User and password come from [login] in cli.toml (or QD_LOGIN_USER, QD_LOGIN_PASSWORD) where they are
     given, so that it can run unattended; else they are asked for.
     """
     from quarterdeck.auth.credentials import Credential
+    from quarterdeck.cli.nodes_render import errors_json, say_json
     from quarterdeck.errors import QuarterdeckError
     from quarterdeck.node.cli_settings import PROVIDER
 
@@ -40,14 +42,19 @@ async def login(nodes: tuple[str, ...], user: str, token_stdin: bool) -> int:
         config.pick(None)
     if config.file.login.method == "provider":
         names = (PROVIDER,)
+    got: dict[str, Credential] = {}
+    errors: dict[str, QuarterdeckError] = {}
     if token_stdin:
         token = sys.stdin.readline().strip()
         for name in names:
-            config.credentials.put(name, Credential(token))
-            click.echo(f"{name}: token kept")
+            got[name] = Credential(token)
+            config.credentials.put(name, got[name])
+            if not as_json:
+                click.echo(f"{name}: token kept")
+        if as_json:
+            say_json(_told(got, {}))
         return 0
     who, password = _account(config, user)
-    worst = 0
     for name in names:
         try:
             found = await (
@@ -55,29 +62,47 @@ async def login(nodes: tuple[str, ...], user: str, token_stdin: bool) -> int:
             )
         except QuarterdeckError as error:
             tell(error, about=name)
-            worst = max(worst, error.exit_code)
+            errors[name] = error
             continue
+        got[name] = found
         config.credentials.put(name, found)
-        click.echo(f"{name}: logged in{f' as {found.user}' if found.user else ''}{_until(found)}")
-    return worst
+        if not as_json:
+            click.echo(f"{name}: logged in{f' as {found.user}' if found.user else ''}{_until(found)}")
+    if as_json:
+        say_json(_told(got, errors_json(errors)))
+    return max((each.exit_code for each in errors.values()), default=0)
+
+
+def _told(got: dict[str, Credential], errors: dict[str, Any]) -> dict[str, Any]:
+    """What is told of tokens, which is never the token."""
+    nodes = {name: {"user": c.user, "role": c.role, "expires_at": c.expires_at} for name, c in got.items()}
+    return {"nodes": nodes, "errors": errors}
 
 
 @click.command("logout")
 @click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@json_option
 @command
-async def logout(nodes: tuple[str, ...]) -> int:
+async def logout(nodes: tuple[str, ...], as_json: bool) -> int:
     """Revoke and forget the tokens for nodes (all when none is named)."""
+    from quarterdeck.cli.nodes_render import errors_json, say_json
     from quarterdeck.errors import QuarterdeckError
 
     config = settings()
+    done: dict[str, dict[str, bool]] = {}
+    errors: dict[str, QuarterdeckError] = {}
     for name in nodes or tuple(config.credentials.all()):
         if name in config.file.nodes and config.file.login.method == "node":
             try:
                 await with_node(config, name, lambda client: client.logout())
             except QuarterdeckError as error:
                 tell(error, about=name)
-        forgotten = config.credentials.remove(name)
-        click.echo(f"{name}: {'token forgotten' if forgotten else 'there was no token'}")
+                errors[name] = error
+        done[name] = {"forgotten": config.credentials.remove(name)}
+        if not as_json:
+            click.echo(f"{name}: {'token forgotten' if done[name]['forgotten'] else 'there was no token'}")
+    if as_json:
+        say_json({"nodes": done, "errors": errors_json(errors)})
     return 0
 
 

@@ -124,26 +124,33 @@ async def info(node: str | None, as_json: bool) -> int:
 @click.option("--ca", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Its CA, PEM.")
 @click.option("--server-name", default="", help="The name in its certificate, where that is not HOST.")
 @click.option("--replace", is_flag=True, help="In place of a node of this name.")
+@json_option
 @command
-async def add(name: str, address: str, ca: Path, server_name: str, replace: bool) -> int:
+async def add(name: str, address: str, ca: Path, server_name: str, replace: bool, as_json: bool) -> int:
     """Write a node into cli.toml whose CA you have as a file (`join` fetches and pins it)."""
+    from quarterdeck.cli import nodes_render as render
+
     config = settings()
     node_machine.keep_node(config, name, address, ca.read_text(), server_name=server_name, replace=replace)
-    click.echo(f"{name}: added to {config.path}; `qd login {name}` gets a token")
+    value = {"node": name, "address": address, "path": str(config.path)}
+    render.answer(value, f"{name}: added to {config.path}; `qd login {name}` gets a token", as_json=as_json)
     return 0
 
 
 @group.command("remove")
 @click.argument("name")
+@json_option
 @command
-async def remove(name: str) -> int:
+async def remove(name: str, as_json: bool) -> int:
     """Take a node out of cli.toml and forget its token; nothing is done on the node."""
+    from quarterdeck.cli import nodes_render as render
     from quarterdeck.node.cli_settings import remove_node
 
     config = settings()
     remove_node(config.path, name)
-    config.credentials.remove(name)
-    click.echo(f"{name}: taken out of {config.path}; what runs there goes on")
+    forgotten = config.credentials.remove(name)
+    value = {"node": name, "path": str(config.path), "forgotten": forgotten}
+    render.answer(value, f"{name}: taken out of {config.path}; what runs there goes on", as_json=as_json)
     return 0
 
 
@@ -175,26 +182,33 @@ async def drain(node: str | None, stop: bool, as_json: bool, **options: Any) -> 
 @group.command("pause")
 @click.argument("node", required=False)
 @change_options
+@json_option
 @command
-async def pause(node: str | None, **options: Any) -> int:
+async def pause(node: str | None, as_json: bool, **options: Any) -> int:
     """No restarts and no enforcement on a node, for as long as somebody works on it by hand."""
+    from quarterdeck.cli import nodes_render as render
+
     config = settings()
     name = config.pick(node)
     await with_node(config, name, lambda client: client.pause(change_of(options)))
-    click.echo(f"{name}: no restarts and no enforcement until `qd node resume {name}`")
+    text = f"{name}: no restarts and no enforcement until `qd node resume {name}`"
+    render.answer({"node": name, "paused": True}, text, as_json=as_json)
     return 0
 
 
 @group.command("resume")
 @click.argument("node", required=False)
 @change_options
+@json_option
 @command
-async def resume(node: str | None, **options: Any) -> int:
+async def resume(node: str | None, as_json: bool, **options: Any) -> int:
     """Undo `drain` and `pause`; containers that should run are started again."""
+    from quarterdeck.cli import nodes_render as render
+
     config = settings()
     name = config.pick(node)
     await with_node(config, name, lambda client: client.resume(change_of(options)))
-    click.echo(f"{name}: resumed")
+    render.answer({"node": name, "paused": False}, f"{name}: resumed", as_json=as_json)
     return 0
 
 
@@ -203,9 +217,10 @@ async def resume(node: str | None, **options: Any) -> int:
 @click.option(
     "--config", type=click.Path(path_type=Path), help="On the node itself, without asking its agent: node.toml."
 )
+@change_options
 @json_option
 @command
-async def snapshot(nodes: tuple[str, ...], config: Path | None, as_json: bool) -> int:
+async def snapshot(nodes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> int:
     """Make a checked copy of nodes' registries, on the nodes."""
     from quarterdeck.cli import nodes_render as render
 
@@ -215,7 +230,7 @@ async def snapshot(nodes: tuple[str, ...], config: Path | None, as_json: bool) -
         return 0
 
     async def ask(client: NodeClient) -> SnapshotInfo:
-        return await client.snapshot()
+        return await client.snapshot(change_of(options))
 
     answers, errors = await ask_nodes(settings(), nodes, ask)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quarterdeck.cli.nodes_common import command, settings
+from quarterdeck.cli.nodes_common import command, json_option, settings
 
 if TYPE_CHECKING:
     from quarterdeck.node.cli_settings import CliSettings
@@ -68,6 +68,7 @@ kind = "local"
 @click.option("--renew", is_flag=True, help="Make a new certificate from the CA that is there, for the same hosts.")
 @click.option("--owner", default="", metavar="USER", help="The user that the agent runs as; gets the key to read.")
 @click.option("--admin", default="", metavar="ACCOUNT", help="Make this admin account; its password is asked for.")
+@json_option
 @command
 async def init(
     folder: Path,
@@ -80,6 +81,7 @@ async def init(
     renew: bool,
     owner: str,
     admin: str,
+    as_json: bool,
 ) -> int:
     """Make a private CA, a server certificate and a node.toml; what is there already is kept.
 
@@ -103,22 +105,28 @@ async def init(
         pki.make_authority(ca, ca_key, name=name or machine)
         hosts = hosts or (machine, "localhost", "127.0.0.1")
     made = pki.issue(ca, ca_key, cert=cert, key=key, hosts=hosts, days=days)
-    click.echo(f"{cert}: for {', '.join(made.names)}, until {render.moment(made.expires_at)}")
+    say = (lambda _: None) if as_json else click.echo
+    say(f"{cert}: for {', '.join(made.names)}, until {render.moment(made.expires_at)}")
     file = folder / "node.toml"
     if not file.exists():
         file.write_text(
             NODE_TOML.format(name=name or machine.split(".")[0], state_dir=state_dir, listen=listen, port=port)
         )
-        click.echo(f"{file}: written")
+        say(f"{file}: written")
     if admin:
         _make_admin(file, admin)
+        say(f"{admin}: admin account made")
     if owner:
         _give_to(owner, [cert, key, *_accounts_files(file)])
     (authority,) = pki.read_chain(ca.read_bytes(), origin=str(ca))
     if not renew:
-        click.echo(f"{ca_key}: keep a copy elsewhere; whoever has it can pretend to be this node")
-        click.echo("Then `qd node serve` here, and where you work:")
-        click.echo(f"    qd node join NAME {hosts[0]}:{port} --fingerprint {authority.fingerprint}")
+        say(f"{ca_key}: keep a copy elsewhere; whoever has it can pretend to be this node")
+        say("Then `qd node serve` here, and where you work:")
+        say(f"    qd node join NAME {hosts[0]}:{port} --fingerprint {authority.fingerprint}")
+    if as_json:
+        certificate = {"path": str(cert), "hosts": made.names, "expires_at": made.expires_at}
+        authority_told = {"path": str(ca), "fingerprint": authority.fingerprint}
+        render.say_json({"config": str(file), "certificate": certificate, "ca": authority_told, "admin": admin or None})
     return 0
 
 
@@ -149,7 +157,6 @@ def _make_admin(file: Path, name: str) -> None:
     from quarterdeck.node.settings import load_node_settings
 
     Accounts(load_node_settings(file).state_dir / "accounts.sqlite3").add(name, read_password(), Role.ADMIN)
-    click.echo(f"{name}: admin account made")
 
 
 @click.command("join")
@@ -159,11 +166,15 @@ def _make_admin(file: Path, name: str) -> None:
 @click.option("--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Its CA as a file instead.")
 @click.option("--server-name", default="", help="The name in its certificate, where that is not HOST.")
 @click.option("--replace", is_flag=True, help="In place of a node of this name.")
+@json_option
 @command
-async def join(name: str, address: str, fingerprint: str, ca: Path | None, server_name: str, replace: bool) -> int:
+async def join(
+    name: str, address: str, fingerprint: str, ca: Path | None, server_name: str, replace: bool, as_json: bool
+) -> int:
     """Know a node from now on and trust its CA alone: the one of this fingerprint, or the one you say yes to."""
     from anyio.to_thread import run_sync
 
+    from quarterdeck.cli import nodes_render as render
     from quarterdeck.errors import PermissionDenied
     from quarterdeck.node import pki
 
@@ -184,7 +195,8 @@ async def join(name: str, address: str, fingerprint: str, ca: Path | None, serve
             hint="compare with what `qd node init` told; somebody may stand in between",
         )
     keep_node(config, name, where, pem, server_name=server_name, replace=replace)
-    click.echo(f"{name}: joined, its CA {found.fingerprint} is pinned; `qd login {name}` gets a token")
+    text = f"{name}: joined, its CA {found.fingerprint} is pinned; `qd login {name}` gets a token"
+    render.answer({"node": name, "address": where, "fingerprint": found.fingerprint}, text, as_json=as_json)
     return 0
 
 
@@ -260,8 +272,15 @@ async def local_snapshot(config: Path) -> SnapshotInfo:
 
 
 async def local_restore(config: Path, path: str) -> SnapshotInfo:
-    """A restore on the node itself. Raises `Conflict` while its agent runs, `NotFound`, `InvalidInput`."""
+    """A restore on the node itself; what was there is kept beside it, as it was.
 
+    Raises `Conflict` while its agent runs, `NotFound`, `InvalidInput`, and `StorageRefused` when the disk does not
+    take it (the registry is as before then).
+    """
+    import sqlite3
+    import time
+
+    from quarterdeck.errors import StorageRefused
     from quarterdeck.node import snapshot
     from quarterdeck.node.lock import held
     from quarterdeck.node.settings import load_node_settings
@@ -271,12 +290,17 @@ async def local_restore(config: Path, path: str) -> SnapshotInfo:
         wanted = snapshot.find(options.snapshots, path)
         snapshot.check(wanted)
         restored = snapshot.info(wanted)
-        if options.database.exists():
-            # What is there may be damaged, which is why somebody restores: it is kept as it is, not copied.
-            kept = options.database.with_name(f"{options.database.name}.before-restore")
-            options.database.replace(kept)
-            click.echo(f"{kept}: the registry as it was", err=True)
-        snapshot.put_back(wanted, options.database)
+        try:
+            if options.database.exists():
+                # What is there may be damaged, which is why somebody restores: it is kept as it is, not copied.
+                kept = snapshot.keep_aside(options.database, time.time())
+                click.echo(f"{kept}: the registry as it was", err=True)
+            snapshot.put_back(wanted, options.database)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise StorageRefused(
+                f"{wanted.name} was not restored: {error}; the registry is as before",
+                hint=f"free space for {options.database}",
+            ) from error
         return restored
 
 

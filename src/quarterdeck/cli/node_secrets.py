@@ -34,15 +34,22 @@ def secret() -> None:
 @click.argument("name")
 @node_option
 @change_options
+@json_option
 @command
-async def set_secret(name: str, node: str | None, **options: Any) -> int:
+async def set_secret(name: str, node: str | None, as_json: bool, **options: Any) -> int:
     """Create or replace a secret; its value is standard input, to the last byte."""
+    from quarterdeck.cli import nodes_render as render
+
     config = settings()
     where = config.pick(node)
     asked = sys.stdin.isatty()
     value = click.prompt("Value", hide_input=True, err=True).encode() if asked else sys.stdin.buffer.read()
     await with_node(config, where, lambda client: client.set_secret(name, value, change_of(options)))
-    click.echo(f"{name}: set on {where}; containers see it once they are made anew")
+    render.answer(
+        {"secret": name, "node": where},
+        f"{name}: set on {where}; containers see it once they are made anew",
+        as_json=as_json,
+    )
     return 0
 
 
@@ -67,13 +74,16 @@ async def list_secrets(node: str | None, as_json: bool) -> int:
 @click.argument("name")
 @node_option
 @change_options
+@json_option
 @command
-async def remove_secret(name: str, node: str | None, **options: Any) -> int:
+async def remove_secret(name: str, node: str | None, as_json: bool, **options: Any) -> int:
     """Remove a secret that no component names."""
+    from quarterdeck.cli import nodes_render as render
+
     config = settings()
     where = config.pick(node)
     await with_node(config, where, lambda client: client.remove_secret(name, change_of(options)))
-    click.echo(f"{name}: removed from {where}")
+    render.answer({"secret": name, "node": where}, f"{name}: removed from {where}", as_json=as_json)
     return 0
 
 
@@ -104,13 +114,15 @@ def read_password() -> str:
 @click.argument("name")
 @click.option("--role", type=ROLES, default="admin", show_default=True)
 @config_option
+@json_option
 @command
-async def add_account(name: str, role: str, config: Path) -> int:
+async def add_account(name: str, role: str, config: Path, as_json: bool) -> int:
     """Make an account; the password is asked for, or read from standard input."""
     from quarterdeck.auth.model import Role
+    from quarterdeck.cli import nodes_render as render
 
     _accounts(config).add(name, read_password(), Role.named(role))
-    click.echo(f"{name}: made, {role}")
+    render.answer({"name": name, "role": role}, f"{name}: made, {role}", as_json=as_json)
     return 0
 
 
@@ -133,11 +145,14 @@ async def list_accounts(config: Path, as_json: bool) -> int:
 @account.command("passwd")
 @click.argument("name")
 @config_option
+@json_option
 @command
-async def passwd(name: str, config: Path) -> int:
+async def passwd(name: str, config: Path, as_json: bool) -> int:
     """Change a password; all tokens of the account lose their validity."""
+    from quarterdeck.cli import nodes_render as render
+
     _accounts(config).set_password(name, read_password())
-    click.echo(f"{name}: password changed, all tokens revoked")
+    render.answer({"name": name, "revoked": True}, f"{name}: password changed, all tokens revoked", as_json=as_json)
     return 0
 
 
@@ -145,35 +160,43 @@ async def passwd(name: str, config: Path) -> int:
 @click.argument("name")
 @click.argument("role", type=ROLES)
 @config_option
+@json_option
 @command
-async def role_of(name: str, role: str, config: Path) -> int:
+async def role_of(name: str, role: str, config: Path, as_json: bool) -> int:
     """Change a role; felt within 30 s."""
     from quarterdeck.auth.model import Role
+    from quarterdeck.cli import nodes_render as render
 
     _accounts(config).set_role(name, Role.named(role))
-    click.echo(f"{name}: {role} from now on")
+    render.answer({"name": name, "role": role}, f"{name}: {role} from now on", as_json=as_json)
     return 0
 
 
 @account.command("revoke")
 @click.argument("name")
 @config_option
+@json_option
 @command
-async def revoke(name: str, config: Path) -> int:
+async def revoke(name: str, config: Path, as_json: bool) -> int:
     """Make all tokens of an account invalid; felt within 30 s."""
+    from quarterdeck.cli import nodes_render as render
+
     _accounts(config).revoke_all(name)
-    click.echo(f"{name}: all tokens revoked")
+    render.answer({"name": name, "revoked": True}, f"{name}: all tokens revoked", as_json=as_json)
     return 0
 
 
 @account.command("remove")
 @click.argument("name")
 @config_option
+@json_option
 @command
-async def remove_account(name: str, config: Path) -> int:
+async def remove_account(name: str, config: Path, as_json: bool) -> int:
     """Remove an account with all its tokens."""
+    from quarterdeck.cli import nodes_render as render
+
     _accounts(config).remove(name)
-    click.echo(f"{name}: removed")
+    render.answer({"name": name, "removed": True}, f"{name}: removed", as_json=as_json)
     return 0
 
 

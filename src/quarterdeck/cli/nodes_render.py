@@ -32,6 +32,14 @@ def say_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
+def answer(value: Any, text: str, *, as_json: bool) -> None:
+    """What a command did: JSON for programs, a line for people."""
+    if as_json:
+        say_json(value)
+    else:
+        click.echo(text)
+
+
 def errors_json(errors: Mapping[str, QuarterdeckError]) -> dict[str, Any]:
     """Nodes that gave no answer, for JSON."""
     return {name: error.to_json()["error"] for name, error in errors.items()}
@@ -124,7 +132,7 @@ def plan(found: DeployPlan) -> None:
     if found.changes_nothing:
         click.echo(f"{found.service}: nothing would change (generation {found.generation})")
     for action in found.actions:
-        colour = {"keep": DIM, "remove": BAD, "replace": NOTE}.get(action.action, GOOD)
+        colour = {"keep": DIM, "remove": BAD, "fail": BAD, "replace": NOTE}.get(action.action, GOOD)
         reason = f": {action.reason}" if action.reason else ""
         click.echo(f"{found.service}/{action.component}: {paint(action.action, colour)}{reason}")
         changes(action.changes)

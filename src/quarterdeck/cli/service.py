@@ -215,7 +215,8 @@ async def purge(service: str, files: bool, yes: bool, node: str | None, as_json:
     )
 
 
-async def _pause(service: str, node: str | None, options: dict[str, Any], *, paused: bool) -> int:
+async def _pause(service: str, node: str | None, options: dict[str, Any], *, paused: bool, as_json: bool) -> int:
+    from quarterdeck.cli import nodes_render as render
     from quarterdeck.cli.service_where import holder
 
     config = settings()
@@ -226,8 +227,10 @@ async def _pause(service: str, node: str | None, options: dict[str, Any], *, pau
         else:
             await client.resume(change_of(options), service=service)
 
-    await with_node(config, await holder(config, service, node=node), work)
-    click.echo(f"{service}: {'no restarts and no enforcement until `qd service resume`' if paused else 'resumed'}")
+    where = await holder(config, service, node=node)
+    await with_node(config, where, work)
+    text = f"{service}: {'no restarts and no enforcement until `qd service resume`' if paused else 'resumed'}"
+    render.answer({"service": service, "node": where, "paused": paused}, text, as_json=as_json)
     return 0
 
 
@@ -235,20 +238,22 @@ async def _pause(service: str, node: str | None, options: dict[str, Any], *, pau
 @click.argument("service")
 @node_option
 @change_options
+@json_option
 @command
-async def pause(service: str, node: str | None, **options: Any) -> int:
+async def pause(service: str, node: str | None, as_json: bool, **options: Any) -> int:
     """No restarts and no enforcement of a service, for as long as somebody works on it by hand."""
-    return await _pause(service, node, options, paused=True)
+    return await _pause(service, node, options, paused=True, as_json=as_json)
 
 
 @group.command("resume")
 @click.argument("service")
 @node_option
 @change_options
+@json_option
 @command
-async def resume(service: str, node: str | None, **options: Any) -> int:
+async def resume(service: str, node: str | None, as_json: bool, **options: Any) -> int:
     """Undo `pause`."""
-    return await _pause(service, node, options, paused=False)
+    return await _pause(service, node, options, paused=False, as_json=as_json)
 
 
 for _command in (*service_look.COMMANDS, *service_sync.COMMANDS, *service_files.COMMANDS):

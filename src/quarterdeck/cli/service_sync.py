@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,9 +152,11 @@ async def show(service: str, node: str | None, as_json: bool) -> int:
 )
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print it instead.")
 @node_option
+@json_option
 @command
-async def export(service: str, output: Path | None, to_stdout: bool, node: str | None) -> int:
+async def export(service: str, output: Path | None, to_stdout: bool, node: str | None, as_json: bool) -> int:
     """Write the definition that deploys to what a node runs now; comments of a file that is there are kept."""
+    from quarterdeck.cli import nodes_render as render
     from quarterdeck.cli.service_where import holder
     from quarterdeck.node import servicedef
 
@@ -164,11 +165,12 @@ async def export(service: str, output: Path | None, to_stdout: bool, node: str |
     found = await with_node(config, name, lambda client: client.export(service))
     found = replace(found, node=name)
     if to_stdout:
-        click.echo(servicedef.dumps(found), nl=False)
+        render.say_json(found) if as_json else click.echo(servicedef.dumps(found), nl=False)
         return 0
     path = output or _path_for(config, service, name)
     changed = servicedef.write(path, found)
-    click.echo(f"{path}: {'written' if changed else 'says so already'}")
+    value = {"service": service, "node": name, "path": str(path), "changed": changed}
+    render.answer(value, f"{path}: {'written' if changed else 'says so already'}", as_json=as_json)
     return 0
 
 
@@ -182,9 +184,11 @@ def _path_for(config: CliSettings, service: str, node: str) -> Path:
 @click.command("edit")
 @click.argument("service")
 @node_option
+@json_option
 @command
-async def edit(service: str, node: str | None) -> int:
+async def edit(service: str, node: str | None, as_json: bool) -> int:
     """Edit a service's definition in your editor; without a file it is exported from its node first."""
+    from quarterdeck.cli import nodes_render as render
     from quarterdeck.cli.service_where import definition
     from quarterdeck.config import variable
     from quarterdeck.errors import InvalidInput
@@ -203,7 +207,7 @@ async def edit(service: str, node: str | None) -> int:
     before = path.read_text()
     editor = variable("VISUAL") or variable("EDITOR") or "vi"
     while True:
-        click.edit(filename=str(path), editor=" ".join(shlex.split(editor)))
+        click.edit(filename=str(path), editor=editor)
         try:
             servicedef.load(path)
         except InvalidInput as error:
@@ -212,10 +216,10 @@ async def edit(service: str, node: str | None) -> int:
                 raise
             continue
         break
-    if path.read_text() == before:
-        click.echo(f"{path}: not changed")
-    else:
-        click.echo(f"{path}: written; `qd service deploy {service} --plan` shows what it would do")
+    changed = path.read_text() != before
+    text = f"written; `qd service deploy {service} --plan` shows what it would do" if changed else "not changed"
+    value = {"service": service, "path": str(path), "changed": changed}
+    render.answer(value, f"{path}: {text}", as_json=as_json)
     return 0
 
 

@@ -6,7 +6,8 @@ It knows nothing of gRPC: `server.py` converts and calls it. Errors are those of
 expected generation is stale), `Unavailable` (the runtime does not answer), `StorageRefused` (disk full).
 
 Every mutation takes a `Mutation`: a retry with the same operation id gets the first answer (also the
-first error), without doing anything again; a stale expected generation is refused before anything is done.
+first error), without doing anything again; a stale expected generation is refused before anything is done, and
+so is one given to a change that is not of one service.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from quarterdeck import telemetry
+from quarterdeck.errors import InvalidInput
 from quarterdeck.node import looking
-from quarterdeck.node.deploy import prepare
 from quarterdeck.node.engine import Engine
 from quarterdeck.node.model import Event, Mutation, ServiceDef, ServiceRecord
 from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.preparing import prepare
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     AdoptResult,
@@ -40,6 +42,10 @@ from quarterdeck.node.results import (
     SnapshotInfo,
     SyncSummary,
 )
+from quarterdeck.node.validate import SECRET_NAME
+
+# Podman's own limit.
+SECRET_BYTES = 512_000
 
 
 class NodeAgent:
@@ -213,7 +219,13 @@ class NodeAgent:
     # Secrets (podman's own; a value goes in and never comes out)
 
     async def set_secret(self, name: str, value: bytes, mutation: Mutation) -> None:
-        """Create or replace a podman secret. Containers see a new value once they are made anew."""
+        """Create or replace a podman secret. Containers see a new value once they are made anew.
+
+        Raises `InvalidInput` for a name that is none and for a value that podman does not take.
+        """
+        _check_secret_name(name)
+        if not 0 < len(value) < SECRET_BYTES:
+            raise InvalidInput(f"a secret has 1 to {SECRET_BYTES - 1} bytes, this one {len(value)}; nothing was set")
         telemetry.hide(value.decode(errors="replace"))
         digest = hashlib.sha256(self._context.key.encode() + value).hexdigest()
         await self._engine.simply(
@@ -228,31 +240,29 @@ class NodeAgent:
         return await self._context.runtime.secrets()
 
     async def remove_secret(self, name: str, mutation: Mutation) -> None:
-        """Remove a secret. Raises `NotFound`, and `Conflict` when a component names it."""
+        """Remove a secret. Raises `InvalidInput` for a name that is none, `NotFound`, and `Conflict` when a component
+        names it."""
+        _check_secret_name(name)
         await self._engine.simply("remove-secret", mutation, {"name": name}, self._engine.removing_secret(name))
 
     # The node itself
 
     async def pause(self, mutation: Mutation, *, service: str = "") -> None:
         """No restarts and no enforcement until `resume`, for a service or (empty) the node; outlives the agent."""
-        await self._engine.simply(
-            "pause", mutation, {"service": service}, lambda: self._engine.set_paused(service, paused=True)
-        )
+        await self._engine.node.set_paused(mutation, service, paused=True)
 
     async def resume(self, mutation: Mutation, *, service: str = "") -> None:
         """Undo `pause` (and, for the whole node, `drain`)."""
-        await self._engine.simply(
-            "resume", mutation, {"service": service}, lambda: self._engine.set_paused(service, paused=False)
-        )
+        await self._engine.node.set_paused(mutation, service, paused=False)
         self._engine.monitor.poke()
 
     async def drain(self, mutation: Mutation, *, stop: bool = False) -> tuple[ServiceResult, ...]:
         """Take no more deploys until `resume`; with `stop` also stop every managed container (desired states stay)."""
-        return await self._engine.drain(mutation, stop=stop)
+        return await self._engine.node.drain(mutation, stop=stop)
 
-    async def snapshot(self) -> SnapshotInfo:
+    async def snapshot(self, mutation: Mutation | None = None) -> SnapshotInfo:
         """A checked copy of the registry beside it; old ones beyond the number to keep are removed."""
-        return await self._context.store.take_snapshot()
+        return await self._engine.node.snapshot(mutation or Mutation())
 
     async def list_snapshots(self) -> tuple[SnapshotInfo, ...]:
         """The snapshots there are, newest first."""
@@ -260,5 +270,14 @@ class NodeAgent:
 
     async def restore(self, path: str, mutation: Mutation) -> SnapshotInfo:
         """Put a snapshot (a name or path of `list_snapshots`) in the registry's place, after a snapshot of what is
-        there; containers are observed anew. Raises `NotFound`, and `InvalidInput` when it is damaged."""
-        return await self._engine.restore(path, mutation)
+        there; containers are observed anew. Waits for the changes in progress and keeps others waiting. Raises
+        `NotFound`, and `InvalidInput` when it is damaged."""
+        return await self._engine.node.restore(path, mutation)
+
+
+def _check_secret_name(name: str) -> None:
+    if not SECRET_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:300]!r} is not a secret's name",
+            hint="use letters, digits, '-', '_' and '.', beginning with a letter or digit, at most 253",
+        )

@@ -18,7 +18,7 @@ quiet_grpc()
 import grpc  # noqa: E402
 import grpc.aio  # noqa: E402
 
-from quarterdeck.errors import InternalError, InvalidInput, Unavailable  # noqa: E402
+from quarterdeck.errors import InternalError, InvalidInput  # noqa: E402
 from quarterdeck.node.convert import from_wire, to_wire  # noqa: E402
 from quarterdeck.node.model import Event, ServiceDef, ServiceRecord  # noqa: E402
 from quarterdeck.node.proto import account_pb2, account_pb2_grpc, node_pb2, node_pb2_grpc  # noqa: E402
@@ -38,7 +38,7 @@ from quarterdeck.node.results import (  # noqa: E402
     SnapshotInfo,
     SyncSummary,
 )
-from quarterdeck.node.wire_errors import error_from_rpc  # noqa: E402
+from quarterdeck.node.wire_errors import Unreachable, error_from_rpc  # noqa: E402
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -204,13 +204,13 @@ class NodeClient:
                 if done:
                     return
                 raise InternalError(f"{self._who} ended the stream without a result", hint="`qd service status` tells")
-            except Unavailable as error:
+            except Unreachable as error:
                 if done:
                     return
                 lost_at = lost_at or time.monotonic()
                 if not began or time.monotonic() - lost_at > patience_seconds:
                     if began:
-                        raise Unavailable(
+                        raise Unreachable(
                             f"{error.message}; what was begun goes on there",
                             hint="`qd service status` tells how it ended",
                         ) from error
@@ -354,11 +354,17 @@ class NodeClient:
             if first is None or first.WhichOneof("kind") != "header":
                 raise InternalError(f"{self._who} sent a file without its header")
 
-            async def chunks() -> AsyncIterator[bytes]:
-                async for message in messages:
-                    yield message.chunk
+            header = from_wire(first.header, FileHeader)
 
-            yield from_wire(first.header, FileHeader), chunks()
+            async def chunks() -> AsyncIterator[bytes]:
+                done = offset
+                async for message in messages:
+                    done += len(message.chunk)
+                    yield message.chunk
+                if done != header.size:
+                    raise InternalError(f"{self._who} sent {done} of the {header.size} bytes of {path!r}")
+
+            yield header, chunks()
 
     # Secrets
 
@@ -391,9 +397,9 @@ class NodeClient:
         answer = await self._change(self._node.Drain, node_pb2.DrainRequest(stop=stop, mutation=change.message()))
         return tuple(from_wire(each, ServiceResult) for each in answer.results)
 
-    async def snapshot(self) -> SnapshotInfo:
+    async def snapshot(self, change: Change = ANY) -> SnapshotInfo:
         """A checked copy of the registry, on the node."""
-        answer = await self._change(self._node.TakeSnapshot, node_pb2.TakeSnapshotRequest())
+        answer = await self._change(self._node.TakeSnapshot, node_pb2.TakeSnapshotRequest(mutation=change.message()))
         return from_wire(answer.snapshot, SnapshotInfo)
 
     async def list_snapshots(self) -> tuple[SnapshotInfo, ...]:

@@ -14,6 +14,7 @@ from anyio.to_thread import run_sync
 from quarterdeck.errors import InvalidInput, NotFound
 from quarterdeck.node import reconcile
 from quarterdeck.node.files import Files
+from quarterdeck.node.lease import turn
 from quarterdeck.node.model import ENV_NAME, ComponentRecord, ComponentSpec, Event, Observed, image_version
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_json import (
@@ -104,16 +105,17 @@ class Context:
             except NotFound:
                 if name.startswith("localhost/"):
                     raise NotFound(f"the node has no image {name}", hint=f"podman build -t {name} ...") from None
-        async with self.pulls:
+        async with turn(self.pulls):
             return await self.runtime.pull(name)
 
     async def look(self, name: str, before: Observed) -> Observed:
         """What the runtime says of a component's container now."""
+        asked_at = time.time()
         try:
             container = (await self.runtime.inspect(name)).container
         except NotFound:
-            return Observed(state="missing", at=time.time())
-        return seen(container, before)
+            return Observed(state="missing", at=asked_at)
+        return seen(container, before, at=asked_at)
 
     def record(
         self, made: Made, container_name: str, generation: int, image_digest: str, watched: Observed
@@ -132,12 +134,15 @@ class Context:
         )
 
 
-def seen(container: Container | None, before: Observed) -> Observed:
-    """What is kept of a container, compared with what was known before.
+def seen(container: Container | None, before: Observed, *, at: float | None = None) -> Observed:
+    """What is kept of a container, compared with what was known before; `at` is when the runtime was asked.
 
-    A listing tells whole seconds only: of the same life the times that are known stay.
+    A listing tells whole seconds only: of the same life the times that are known stay. An answer that was on its
+    way while something newer was recorded says nothing any more.
     """
-    now = reconcile.recognised(observed(container, now=time.time()), before)
+    if at is not None and before.at > at:
+        return before
+    now = reconcile.recognised(observed(container, now=time.time() if at is None else at), before)
     if (now.container_id, now.pid, now.state) != (before.container_id, before.pid, before.state):
         return now
     return replace(now, started_at=before.started_at, finished_at=before.finished_at)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 
 import anyio
 
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
+from quarterdeck.errors import NotFound, QuarterdeckError
 from quarterdeck.node import reconcile
-from quarterdeck.node.context import Context, Emit, Made, event, progress, seen, transition
+from quarterdeck.node.context import Context, Emit, event, progress, seen
+from quarterdeck.node.lease import turn
 from quarterdeck.node.model import (
     ComponentRecord,
     ComponentSpec,
@@ -24,145 +26,19 @@ from quarterdeck.node.model import (
     desired_of,
     image_version,
 )
-from quarterdeck.node.podman_json import LABEL_NODE
+from quarterdeck.node.preparing import Prepared, prepare
+from quarterdeck.node.probe import trouble
 from quarterdeck.node.registry import Registry
-from quarterdeck.node.results import ComponentResult, DeployPlan, HistoryEntry, PlannedAction, ServiceResult, Step
-from quarterdeck.node.runtime import Container, Image
+from quarterdeck.node.results import ComponentResult, PlannedAction, ServiceResult, Step
 from quarterdeck.node.swap import Swap
-from quarterdeck.node.validate import problems
 
 
-@dataclass
-class Prepared:
-    """What a deploy knows before it changes anything."""
-
-    current: ServiceRecord | None
-    plan: DeployPlan
-    made: dict[str, Made] = field(default_factory=dict)
-    images: dict[str, Image] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-def checked(service: ServiceDef, only: Sequence[str] = ()) -> None:
-    """Refuse a definition that cannot be right. Raises `InvalidInput` with every problem."""
-    found = problems(service)
-    if found:
-        raise InvalidInput(
-            f"service {service.name!r} cannot be deployed: " + "; ".join(f"{p.key}: {p.message}" for p in found),
-            details={"problems": [{"key": p.key, "message": p.message} for p in found]},
-        )
-    unknown = [name for name in only if service.component(name) is None]
-    if unknown:
-        there = ", ".join(each.name for each in service.components)
-        raise NotFound(f"service {service.name!r} has no component {', '.join(unknown)}", hint=f"it has {there}")
-
-
-async def observe(context: Context, record: ServiceRecord) -> tuple[ServiceRecord, dict[str, Container]]:
-    """A service as it is now, recorded; and every container of the node by name. Raises `Unavailable`."""
-    containers = {each.name: each for each in await context.runtime.list()}
-    looked = {each.name: seen(containers.get(each.container_name), each.observed) for each in record.components}
-
-    def write(registry: Registry) -> None:
-        for each in record.components:
-            transition(registry, each, looked[each.name])
-
-    await context.store.write(write)
-    components = tuple(replace(each, observed=looked[each.name]) for each in record.components)
-    return replace(record, components=components), containers
-
-
-async def prepare(context: Context, service: ServiceDef, only: Sequence[str], emit: Emit, *, pull: bool) -> Prepared:
-    """Look, read env files, pull, and plan. Changes nothing but the images and what was observed."""
-    checked(service, only)
-    names = {spec.name: container_name(service.name, spec.name) for spec in service.components}
-
-    def read(registry: Registry) -> tuple[ServiceRecord | None, tuple[HistoryEntry, ...], dict[str, str]]:
-        owners = {name: owner[0] for name, each in names.items() if (owner := registry.by_container(each))}
-        return registry.find(service.name), registry.history(service.name)[:1], owners
-
-    stored, latest, owners = await context.store.read(read)
-    if stored is not None and not stored.managed:
-        raise Conflict(
-            f"a container named {service.name!r} runs here that belongs to nobody",
-            hint=f"take it over with `qd service adopt {service.name}`, or rename it",
-        )
-    record = stored or ServiceRecord(service.name, 0, ())
-    current, containers = await observe(context, record)
-    wanted = [spec for spec in service.components if not only or spec.name in only]
-    found = Prepared(None if stored is None else current, DeployPlan(service.name, 0, 0, ()))
-    for spec in wanted:
-        await _made(context, service, spec, found)
-        if owners.get(spec.name, service.name) != service.name:
-            taken = f"the container name {names[spec.name]!r} belongs to service {owners[spec.name]!r}"
-            found.failed[spec.name] = f"{taken}; adopt or rename one of them"
-        _refuse_foreign(context, service, spec, current, containers, found)
-    if service.active:
-        await _images(context, wanted, service.name, found, emit, pull=pull)
-    found.plan = reconcile.plan(
-        service,
-        found.current,
-        hashes={name: each.spec_hash for name, each in found.made.items()}
-        | {spec.name: "" for spec in wanted if spec.name not in found.made},
-        digests={name: f"sha256:{image.id}" for name, image in found.images.items()},
-        only=only,
-    )
-    if latest and not latest[0].ok and found.plan.next_generation == found.plan.generation:
-        # The last deploy failed: to have come back to what runs is a generation of its own.
-        found.plan = replace(found.plan, next_generation=found.plan.generation + 1)
-    return found
-
-
-async def _made(context: Context, service: ServiceDef, spec: ComponentSpec, found: Prepared) -> None:
-    try:
-        found.made[spec.name] = await context.made(service.name, spec)
-    except QuarterdeckError as error:
-        found.failed[spec.name] = error.message
-
-
-def _refuse_foreign(
-    context: Context,
-    service: ServiceDef,
-    spec: ComponentSpec,
-    current: ServiceRecord,
-    containers: dict[str, Container],
-    found: Prepared,
-) -> None:
-    """A container of the wanted name that is not this component's own is somebody else's: leave it alone."""
-    name = container_name(service.name, spec.name)
-    there = containers.get(name)
-    if there is not None and current.component(spec.name) is None and there.labels.get(LABEL_NODE) != context.node_id:
-        found.failed.setdefault(spec.name, f"a container named {name!r} is there already; adopt, rename or remove it")
-
-
-async def _images(
-    context: Context, wanted: Sequence[ComponentSpec], service: str, found: Prepared, emit: Emit, *, pull: bool
-) -> None:
-    users: dict[str, list[str]] = {}
-    for spec in wanted:
-        if spec.name not in found.failed:
-            users.setdefault(spec.image, []).append(spec.name)
-
-    def tell(names: Sequence[str], step: Step, message: str) -> None:
-        for name in names:
-            emit(progress(service, name, step, message))
-
-    async def fetch(reference: str, names: Sequence[str]) -> None:
-        try:
-            if pull:
-                tell(names, "pulling", reference)
-            image = await (context.image(reference) if pull else context.runtime.image(reference))
-            found.images.update(dict.fromkeys(names, image))
-            if pull:
-                tell(names, "pulled", f"sha256:{image.id[:12]}")
-        except QuarterdeckError as error:
-            # A plan pulls nothing: an image that is not here yet is no failure of it.
-            if pull or not isinstance(error, NotFound):
-                for name in names:
-                    found.failed.setdefault(name, error.message)
-
-    async with anyio.create_task_group() as group:
-        for reference, names in users.items():
-            group.start_soon(fetch, reference, names, name=f"pull {reference}")
+def with_head(service: ServiceDef, before: ServiceRecord | None, generation: int) -> ServiceRecord:
+    """The service's own row as a definition asks for it; what people say about it otherwise stays."""
+    return ServiceRecord(
+        service.name, generation, (), service.active, service.enforce, True,
+        before.paused if before else False, service.node, time.time(),
+    )  # fmt: skip
 
 
 class Deploy:
@@ -198,21 +74,19 @@ class Deploy:
                         group.start_soon(self._component, spec, actions[spec.name], found, name=f"deploy {spec.name}")
         for action in found.plan.actions:
             if action.action == "remove":
-                await self._remove(action)
+                await self._remove(action, found)
         return await self._finish(found)
 
     async def _begin(self, found: Prepared) -> None:
         """Write the intent: the service with its next generation, and the definition in the history."""
-        service = self._service
         definition = self._definition(found)
         now = time.time()
-        record = ServiceRecord(
-            service.name, self._generation, (), service.active, service.enforce, True,
-            found.current.paused if found.current else False, service.node, now,
-        )  # fmt: skip
 
         def write(registry: Registry) -> None:
-            registry.put_service(record)
+            before = registry.find(self._service.name)
+            # What the service as a whole is to do changes with the last step: until then an undoing finds it as it was.
+            head = before or with_head(self._service, None, self._generation)
+            registry.put_service(replace(head, generation=self._generation, managed=True, updated_at=now))
             registry.add_history(definition, self._generation, now, self._actor, ok=False)
 
         await self._context.store.write(write)
@@ -226,7 +100,7 @@ class Deploy:
         return replace(self._service, components=tuple(merged.values()))
 
     async def _component(self, spec: ComponentSpec, action: PlannedAction, found: Prepared) -> None:
-        async with self._context.work:
+        async with turn(self._context.work):
             result = await self._act(spec, action, found)
         self._results[spec.name] = result
         if result.outcome != "unchanged":
@@ -318,10 +192,17 @@ class Deploy:
 
     async def _start(self, spec: ComponentSpec, record: ComponentRecord | None, found: Prepared) -> ComponentResult:
         assert record is not None
-        await self._context.runtime.start(record.container_name)
-        watched = await self._context.look(record.container_name, record.observed)
+        context, name = self._context, record.container_name
+        self._emit(progress(self._service.name, spec.name, "starting"))
+        await context.runtime.start(name)
+        self._emit(progress(self._service.name, spec.name, "probing"))
+        reason, container = await trouble(context.runtime, name, spec, seconds=context.options.probe_seconds)
+        watched = seen(container, record.observed)
         row = self._row(spec, record, found, watched)
-        await self._context.store.write(lambda registry: registry.put_component(row))
+        await context.store.write(lambda registry: registry.put_component(row))
+        if reason:
+            text = f"started, but not well: {found.made[spec.name].masked(reason)}"
+            return ComponentResult(spec.name, "failed", text)
         return ComponentResult(spec.name, "started", "", watched.container_id, watched.image_digest)
 
     async def _stop(self, spec: ComponentSpec, record: ComponentRecord | None, found: Prepared) -> ComponentResult:
@@ -344,10 +225,15 @@ class Deploy:
         message = "" if same else action.reason or "only what the node agent itself acts on changed"
         return ComponentResult(spec.name, outcome, message, watched.container_id, watched.image_digest)  # type: ignore[arg-type]
 
-    async def _remove(self, action: PlannedAction) -> None:
+    async def _remove(self, action: PlannedAction, found: Prepared) -> None:
         name = action.component
+        record = found.current.component(name) if found.current else None
         self._emit(progress(self._service.name, name, "removing"))
         try:
+            if record is not None:
+                # With its grace: what is not wanted any more may have something to write down.
+                with suppress(NotFound):
+                    await self._context.runtime.stop(action.container_name, grace_seconds=record.spec.stop_seconds)
             await self._context.runtime.remove(action.container_name)
             await self._context.store.write(lambda registry: registry.remove_component(self._service.name, name))
             result = ComponentResult(name, "removed", action.reason)
@@ -366,6 +252,7 @@ class Deploy:
 
         def write(registry: Registry) -> None:
             if changed:
+                registry.put_service(with_head(self._service, registry.find(self._service.name), self._generation))
                 registry.add_history(definition, self._generation, time.time(), self._actor, ok=result.ok)
                 registry.order_components(self._service.name, [each.name for each in definition.components])
                 registry.prune_history(self._service.name, self._context.options.keep_history)

@@ -8,8 +8,8 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 
 import anyio
@@ -17,18 +17,22 @@ import anyio.abc
 import msgspec
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import Conflict, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, InternalError, QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import leftovers, lock, looking, recovery, takeover
 from quarterdeck.node.context import Context, event, progress
-from quarterdeck.node.deploy import Deploy, checked, prepare
+from quarterdeck.node.deploy import Deploy
+from quarterdeck.node.feed import Feed
 from quarterdeck.node.files import Files
+from quarterdeck.node.guarded import spawn
+from quarterdeck.node.lease import Leased
 from quarterdeck.node.lifecycle import Lifecycle
-from quarterdeck.node.model import Mutation, Operation, ServiceDef
-from quarterdeck.node.monitor import PAUSED, Monitor
+from quarterdeck.node.model import Mutation, ServiceDef
+from quarterdeck.node.monitor import Monitor
 from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_api import PodmanApi, answers
 from quarterdeck.node.podman_cli import PodmanCli
+from quarterdeck.node.preparing import checked, prepare
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     AdoptResult,
@@ -37,19 +41,15 @@ from quarterdeck.node.results import (
     PushedFile,
     PushRequest,
     ServiceResult,
-    SnapshotInfo,
     SyncItem,
     SyncSummary,
 )
 from quarterdeck.node.rollback import rollback_target
 from quarterdeck.node.runtime import Runtime
 from quarterdeck.node.store import Store
+from quarterdeck.node.wholenode import META_ID, META_KEY, NODE, WholeNode
 
 log = logging.getLogger(__name__)
-# The service name under which changes of the node itself are held (no service can be called so).
-NODE = "*"
-META_ID, META_KEY = "node-id", "node-key"
-STOPPED = "stopped-by-drain"
 STOP_SECONDS = 60
 RECOVERY_SECONDS = 5
 
@@ -68,7 +68,7 @@ class Engine:
             )
             runtime = await choose_runtime(options)
             stack.push_async_callback(runtime.aclose)
-            context = await _context(options, store, runtime)
+            context = await _context(options, store, Leased(runtime, options))
             failure: Exception | None = None
             async with anyio.create_task_group() as group:
                 engine = cls(context, group)
@@ -95,25 +95,40 @@ class Engine:
         self.operations = Operations(context.store, group, holder=holder, lease_seconds=context.options.lease_seconds)
         self._group = group
         self._recovered = anyio.Event()
+        self._waits: QuarterdeckError = Unavailable("the node agent is just starting", hint="try again later")
         self.monitor = Monitor(context, self.operations, group, ready=self._recovered.is_set)
         self.operations.ended = self.monitor.review
+        self.operations.settle = self._settle
+        self.node = WholeNode(context, self.operations, self.monitor, group, self._bring_up)
 
     async def _come_up(self) -> None:
         """Clean up after a killed agent, or as soon as the runtime answers."""
-        self._group.start_soon(self.operations.keep_leases, name="leases")
+        spawn(self._group, "leases", self.operations.keep_leases)
         await run_sync(leftovers.end_readers, self.context.options.state_dir)
         if not await self._recover():
-            self._group.start_soon(self._keep_recovering, name="recovery")
+            spawn(self._group, "recovery", self._keep_recovering)
 
     async def _recover(self) -> bool:
         try:
             await leftovers.sweep(self.context.runtime)
             await recovery.recover(self.context)
+        except StorageRefused as error:
+            self._waits = error
         except Unavailable as error:
-            log.error("the runtime does not answer, recovery waits: %s", error.message)
-            return False
-        self._recovered.set()
-        return True
+            text = f"podman does not answer, and interrupted operations wait for it: {error.message}"
+            self._waits = Unavailable(text, hint="try again later")
+        except Exception as error:
+            log.exception("recovery failed")
+            # Not for the whole agent to end: it answers, and tells why nothing can be changed.
+            self._waits = InternalError(f"interrupted operations wait: recovery failed: {error!r}", hint="see the log")
+        else:
+            self._recovered.set()
+            return True
+        log.error("recovery waits: %s", self._waits.message)
+        return False
+
+    async def _settle(self, services: Sequence[str], identity: str) -> None:
+        await recovery.settle(self.context, {identity}, services)
 
     async def _keep_recovering(self) -> None:
         while not await self._recover():  # noqa: ASYNC110 - nobody could set an event: podman is polled
@@ -121,7 +136,7 @@ class Engine:
         self.monitor.poke()
 
     async def accepting(self, mutation: Mutation, *, draining_too: bool = True) -> None:
-        """Whether changes are taken now. Raises `Conflict` (draining) and `Unavailable` (recovery waits)."""
+        """Whether changes are taken now. Raises `Conflict` (draining) and what recovery waits for."""
         identity = mutation.operation_id
         if identity and await self.context.store.read(lambda registry: registry.operation(identity)) is not None:
             # A retry changes nothing: it hears the first answer.
@@ -129,7 +144,7 @@ class Engine:
         with anyio.move_on_after(mutation.wait_seconds):
             await self._recovered.wait()
         if not self._recovered.is_set():
-            raise Unavailable("podman does not answer, and interrupted operations wait for it", hint="try again later")
+            raise self._waits
         if draining_too and await self.context.store.read(lambda registry: registry.meta(looking.DRAINING)) == "1":
             raise Conflict("the node drains: it takes no more deploys", hint="qd node resume")
 
@@ -159,7 +174,7 @@ class Engine:
             live.emit(progress(name, "", "done", final=result))
             return result
 
-        live = await self.operations.begin(kind, [name], mutation, asked, ServiceResult, work)
+        live = await self.operations.begin(kind, [name], mutation, asked, ServiceResult, work, checks=name)
         told = 0
         while True:
             moved = live.moved
@@ -178,10 +193,9 @@ class Engine:
     ) -> AsyncGenerator[DeployProgress, None]:
         entries = await self.context.store.read(lambda registry: _history(registry, service))
         current = next((each.generation for each in entries if each.current), None)
-        stored = None
-        if mutation.operation_id:
-            stored = await self.context.store.read(lambda registry: registry.operation(mutation.operation_id))
-        definition = rollback_target(service, entries, current, generation) if stored is None else _asked(stored)
+        # A retry means what the first call meant, not what would be the generation before by now.
+        first = await self.operations.asked(mutation.operation_id)
+        definition = rollback_target(service, entries, current, generation) if first is None else _asked(first)
         asked = {"definition": definition, "components": [], "generation": generation}
         async with aclosing(self.deploying("rollback", service, mutation, asked, definition, (), plan_only)) as steps:
             async for each in steps:
@@ -202,7 +216,7 @@ class Engine:
             return await change(Lifecycle(self.context, service, component, operation=live.id, actor=live.actor))
 
         asked = {"component": component, **more}
-        return await self.operations.run(kind, [service], mutation, asked, ServiceResult, work)
+        return await self.operations.run(kind, [service], mutation, asked, ServiceResult, work, checks=service)
 
     async def sync(
         self, services: Sequence[ServiceDef], mutation: Mutation, *, prune: bool, apply: bool, plan_only: bool
@@ -219,28 +233,34 @@ class Engine:
             names |= {each.name for each in there if each.managed}
 
         async def work(live: Live[SyncSummary]) -> SyncSummary:
-            return await self._sync(definitions, live, prune=prune, apply=apply)
+            return await self._sync(definitions, live, prune=names if prune else (), apply=apply)
 
         asked = {"definitions": definitions, "prune": prune, "apply": apply}
-        return await self.operations.run("sync", sorted(names) or [NODE], mutation, asked, SyncSummary, work)
+        # A generation is one service's: of several nobody could say which was meant.
+        checks = definitions[0].name if len(definitions) == 1 else ""
+        held = sorted(names) or [NODE]
+        return await self.operations.run("sync", held, mutation, asked, SyncSummary, work, checks=checks)
 
     async def _sync(
-        self, definitions: Sequence[ServiceDef], live: Live[SyncSummary], *, prune: bool, apply: bool
+        self, definitions: Sequence[ServiceDef], live: Live[SyncSummary], *, prune: Collection[str], apply: bool
     ) -> SyncSummary:
         context = self.context
-        summary, undefined = await takeover.sync(context, definitions, operation=live.id, plan_only=False, prune=prune)
+        summary, undefined = await takeover.sync(
+            context, definitions, operation=live.id, plan_only=False, prune=bool(prune), apply=apply
+        )
+        # One that came while this waited for its services is not held: somebody may be deploying it just now.
+        kept = tuple(name for name in undefined if name not in prune)
         items = list(summary.items)
         for name in undefined:
-            purged = await Lifecycle(context, name, "", operation=live.id, actor=live.actor).purge(files=False)
-            text = "; ".join(each.message for each in purged.components if not each.ok)
-            items.append(SyncItem(name, "removed" if purged.ok else "failed", purged.generation, (), text))
+            if name in prune:
+                purged = await Lifecycle(context, name, "", operation=live.id, actor=live.actor).purge(files=False)
+                text = "; ".join(each.message for each in purged.components if not each.ok)
+                items.append(SyncItem(name, "removed" if purged.ok else "failed", purged.generation, (), text))
         for service in definitions if apply else ():
             deploy = Deploy(context, service, only=(), operation=live.id, actor=live.actor, kind="sync", emit=live.emit)
             result = await deploy.run()
-            if not result.ok:
-                text = "; ".join(f"{each.component}: {each.message}" for each in result.components if not each.ok)
-                items = [replace(i, outcome="failed", message=text) if i.service == service.name else i for i in items]
-        return replace(summary, items=tuple(items))
+            items = [takeover.applied(each, result) if each.service == service.name else each for each in items]
+        return replace(summary, items=tuple(items), undefined=(*summary.undefined, *kept))
 
     async def adopt(self, service: str, mutation: Mutation) -> AdoptResult:
         """See `NodeAgent.adopt_containers`."""
@@ -249,76 +269,35 @@ class Engine:
         async def work(live: Live[AdoptResult]) -> AdoptResult:
             return await takeover.adopt(self.context, service, operation=live.id, actor=live.actor)
 
-        return await self.operations.run("adopt", [service], mutation, {}, AdoptResult, work)
+        return await self.operations.run("adopt", [service], mutation, {}, AdoptResult, work, checks=service)
 
     async def push(self, request: PushRequest, chunks: AsyncIterator[bytes], mutation: Mutation) -> PushedFile:
         """See `NodeAgent.push_file`."""
         await self.accepting(mutation, draining_too=False)
 
         # The caller feeds, the operation writes: a caller that goes away ends the feed, and so the operation.
-        feed, source = anyio.create_memory_object_stream[bytes](4)
+        feed = Feed(chunks)
 
         async def work(live: Live[PushedFile]) -> PushedFile:
-            with source:
-                done = replace(await self.context.files.push(request, source), operation_id=live.id)
+            async with aclosing(feed.content()) as content:
+                done = replace(await self.context.files.push(request, content), operation_id=live.id)
             told = event(request.service, "", "push", f"{request.path} ({request.size} bytes)", actor=live.actor)
             await self.context.store.write(lambda registry: registry.add_event(told))
             return done
 
-        async def pump() -> None:
-            with feed, suppress(anyio.BrokenResourceError):
-                async for chunk in chunks:
-                    await feed.send(chunk)
-
         # Held by file, not by service: a long push does not hold up a deploy.
         key = f"{request.service}/{request.path}"
         asked = replace(request, offset=0)
-        with feed, source:
-            live = await self.operations.begin("push", [key], mutation, asked, PushedFile, work)
+        with feed:
+            live = await self.operations.begin("push", [key], mutation, asked, PushedFile, work, checks=request.service)
             async with anyio.create_task_group() as group:
-                group.start_soon(pump, name=f"feed {key}")
+                group.start_soon(feed.pump, name=f"feed {key}")
                 await live.done.wait()
                 group.cancel_scope.cancel()
         return live.answer()
 
-    async def drain(self, mutation: Mutation, *, stop: bool) -> tuple[ServiceResult, ...]:
-        """See `NodeAgent.drain`."""
-        services = await self.context.store.read(lambda registry: registry.services())
-        names = [each.name for each in services if each.managed] if stop else []
-
-        def write(registry: Registry) -> None:
-            registry.set_meta(looking.DRAINING, "1")
-            if stop:
-                registry.set_meta(PAUSED, "1")
-                registry.set_meta(STOPPED, "1")
-            registry.add_event(event("", "", "drain", "no more deploys until resume", actor=mutation.actor))
-
-        async def work(live: Live[tuple[ServiceResult, ...]]) -> tuple[ServiceResult, ...]:
-            await self.context.store.write(write)
-            # What is desired stays, so that a resume brings them back.
-            return tuple(
-                [await Lifecycle(self.context, name, "", operation=live.id, actor=live.actor).halt() for name in names]
-            )
-
-        kind: type[tuple[ServiceResult, ...]] = tuple[ServiceResult, ...]
-        return await self.operations.run("drain", [*names, NODE], mutation, {"stop": stop}, kind, work)
-
-    async def restore(self, path: str, mutation: Mutation) -> SnapshotInfo:
-        """See `NodeAgent.restore`."""
-        if self.operations.running:
-            raise Conflict("operations are in progress; a restore would lose them", hint="try again when they are done")
-        restored = await self.context.store.restore(path)
-
-        def write(registry: Registry) -> None:
-            # Nothing of then is in progress, and the labels of now must go on being ours.
-            registry.abandon_operations(time.time())
-            registry.set_meta(META_ID, self.context.node_id)
-            registry.set_meta(META_KEY, self.context.key)
-            registry.add_event(event("", "", "recovered", f"restored {restored.path}", actor=mutation.actor))
-
-        await self.context.store.write(write)
-        self.monitor.poke()
-        return restored
+    async def _bring_up(self, service: str, component: str) -> None:
+        await self.change("start", service, component, Mutation(), lambda life: life.start())
 
     async def simply(self, kind: str, mutation: Mutation, asked: object, do: Callable[[], Awaitable[None]]) -> None:
         async def work(live: Live[str]) -> str:
@@ -342,32 +321,6 @@ class Engine:
             await self.context.runtime.remove_secret(name)
 
         return work
-
-    async def set_paused(self, service: str, *, paused: bool) -> None:
-        """Pause or resume a service, or (empty) the node; a node that `drain` had stopped comes back."""
-
-        def write(registry: Registry) -> bool:
-            registry.add_event(event(service, "", "pause" if paused else "resume"))
-            if service:
-                registry.put_service(replace(registry.service(service), paused=paused))
-                return False
-            registry.set_meta(PAUSED, "1" if paused else "")
-            stopped = registry.meta(STOPPED) == "1"
-            if not paused:
-                registry.set_meta(looking.DRAINING, "")
-                registry.set_meta(STOPPED, "")
-            return stopped and not paused
-
-        if await self.context.store.write(write):
-            self._group.start_soon(self._bring_back, name="bring back")
-
-    async def _bring_back(self) -> None:
-        """Start what is desired to run, also what no restart policy would."""
-        for service in await self.context.store.read(lambda registry: registry.services()):
-            for each in service.components if service.managed else ():
-                if each.desired == "running":
-                    with suppress(QuarterdeckError):
-                        await self.change("start", service.name, each.name, Mutation(), lambda life: life.start())
 
 
 async def choose_runtime(options: AgentOptions) -> Runtime:
@@ -396,6 +349,9 @@ def _history(registry: Registry, service: str) -> tuple[HistoryEntry, ...]:
     return registry.history(service)
 
 
-def _asked(operation: Operation) -> ServiceDef:
-    """The definition that an earlier call with the same id deployed."""
-    return msgspec.convert(msgspec.json.decode(operation.steps)["definition"], ServiceDef)
+def _asked(steps: str) -> ServiceDef:
+    """The definition that an earlier call with the same id deployed. Raises `Conflict` when it deployed none."""
+    asked = msgspec.json.decode(steps or "null")
+    if not isinstance(asked, dict) or "definition" not in asked:
+        raise Conflict("the operation id was used for another request", hint="use a new id for every new change")
+    return msgspec.convert(asked["definition"], ServiceDef)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync
 
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, PermissionDenied, StorageRefused
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, PermissionDenied, QuarterdeckError, StorageRefused
 from quarterdeck.node.model import NAME
 from quarterdeck.node.results import FileHeader, PushedFile, PushRequest
 
@@ -33,6 +33,7 @@ CHUNK = 256 * 1024
 RESUMABLE = "resumable"
 _PART = ".qd-push-"
 _PART_SECONDS = 86400
+_FOLDER_MODE = 0o755
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -58,6 +59,9 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        # Where pushes began, as (names of the folder, name of the part): what they left is looked for there.
+        self._begun: set[tuple[tuple[str, ...], str]] = set()
+        self._walked = False
 
     async def offset(self, service: str, path: str, sha256: str) -> int:
         """How many bytes of this content an interrupted push left."""
@@ -67,7 +71,8 @@ class Files:
         parts = parts_of(service, path)
         try:
             with self._folder(service, parts[:-1], make=False) as folder:
-                return os.stat(_part_name(parts[-1], sha256), dir_fd=folder, follow_symlinks=False).st_size
+                facts = os.stat(_part_name(parts[-1], sha256), dir_fd=folder, follow_symlinks=False)
+                return facts.st_size if _is_own(facts) else 0
         except (NotFound, FileNotFoundError):
             return 0
 
@@ -98,7 +103,7 @@ class Files:
         try:
             if not 0 <= offset <= header.size:
                 raise InvalidInput(f"offset {offset} is outside of the file's {header.size} bytes")
-            yield header, _content(descriptor, offset)
+            yield header, _content(descriptor, offset, header)
         finally:
             os.close(descriptor)
 
@@ -152,38 +157,50 @@ class Files:
         return True
 
     async def prune(self) -> int:
-        """Remove what interrupted pushes left a day ago; how many files."""
+        """Remove what interrupted pushes left a day ago; how many files.
+
+        The whole root is walked once, for what an earlier agent left; from then on only where pushes began.
+        """
         return await run_sync(self._prune)
 
     def _prune(self) -> int:
+        if not self._walked:
+            self._walked = True
+            self._begun.update(self._left_before())
         gone = 0
-        if not self._root.is_dir():
-            return 0
-        for _, _, names, folder in os.fwalk(self._root, follow_symlinks=False):
-            for name in names:
-                if name.startswith(_PART):
-                    with contextlib.suppress(OSError):
-                        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                        if facts.st_mtime < time.time() - _PART_SECONDS:
-                            os.unlink(name, dir_fd=folder)
-                            gone += 1
+        for parts, name in tuple(self._begun):
+            try:
+                with self._folder(parts[0], parts[1:], make=False) as folder:
+                    if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > time.time() - _PART_SECONDS:
+                        continue
+                    os.unlink(name, dir_fd=folder)
+                    gone += 1
+            except (OSError, QuarterdeckError):
+                # It was finished, or its folder is gone.
+                pass
+            self._begun.discard((parts, name))
         return gone
+
+    def _left_before(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        for path, _, names, _ in os.fwalk(self._root, follow_symlinks=False):
+            parts = Path(path).relative_to(self._root).parts
+            for name in names:
+                if parts and name.startswith(_PART):
+                    yield parts, name
 
     @contextlib.contextmanager
     def _folder(self, service: str, parts: tuple[str, ...], *, make: bool) -> Iterator[int]:
         """The open folder of a path, reached without following a link."""
         shown = "/".join((service, *parts))
         with _translated(shown):
-            if make:
-                self._root.mkdir(parents=True, exist_ok=True)
+            if make and not self._root.exists():
+                self._root.mkdir(parents=True)
+                self._root.chmod(_FOLDER_MODE)
             folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for part in (service, *parts):
                 with _translated(shown):
-                    if make:
-                        with contextlib.suppress(FileExistsError):
-                            os.mkdir(part, 0o755, dir_fd=folder)
-                    inner = os.open(part, _FOLDER, dir_fd=folder)
+                    inner = _made(part, folder) if make else os.open(part, _FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = inner
             yield folder
@@ -216,8 +233,8 @@ class _Push:
             with _translated(request.path):
                 _refuse_folder(folder, parts[-1], request.path)
                 part = _part_name(parts[-1], request.sha256)
-                # Read and write: what is there already is hashed first.
-                descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+                files._begun.add(((request.service, *parts[:-1]), part))
+                descriptor = _opened_part(part, folder)
         except BaseException:
             os.close(folder)
             raise
@@ -312,16 +329,60 @@ def _part_name(name: str, sha256: str) -> str:
     return f"{_PART}{told}"
 
 
+def _made(name: str, folder: int) -> int:
+    """The open folder of this name, made where it is not there."""
+    try:
+        os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
+    except FileExistsError:
+        return os.open(name, _FOLDER, dir_fd=folder)
+    made = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        # The unit's umask made it private; a container of another user is to read what is pushed into it. One that
+        # was put in its place meanwhile is left as it is.
+        if os.fstat(made).st_uid == os.geteuid():
+            os.fchmod(made, _FOLDER_MODE)
+    except BaseException:
+        os.close(made)
+        raise
+    return made
+
+
+def _opened_part(name: str, folder: int) -> int:
+    """The part of a push, open to read (what is there is hashed first) and to write.
+
+    A container that has the folder mounted can put something of its own there: a pipe would hang the push, its own
+    file or a second link would let it change what was checked. Such a thing is removed.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(OSError):
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+        if _is_own(os.fstat(descriptor)):
+            return descriptor
+        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    return os.open(name, flags | os.O_EXCL, 0o600, dir_fd=folder)
+
+
+def _is_own(facts: os.stat_result) -> bool:
+    return stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_uid == os.geteuid()
+
+
 def _refuse_folder(folder: int, name: str, path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise InvalidInput(f"{path!r} is a folder", hint="name the file in it")
 
 
-async def _content(descriptor: int, offset: int) -> AsyncGenerator[bytes, None]:
-    while chunk := await run_sync(os.pread, descriptor, CHUNK, offset):
+async def _content(descriptor: int, offset: int, header: FileHeader) -> AsyncGenerator[bytes, None]:
+    # What is written behind the announced end meanwhile is not part of it.
+    while chunk := await run_sync(os.pread, descriptor, min(CHUNK, header.size - offset), offset):
         offset += len(chunk)
         yield chunk
+    if offset != header.size:
+        raise Conflict(
+            f"{header.path!r} was cut to {offset} bytes while {header.size} were being read", hint="pull it again"
+        )
 
 
 @contextlib.contextmanager

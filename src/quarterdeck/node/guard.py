@@ -13,11 +13,12 @@ from urllib.parse import unquote
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from quarterdeck.auth.audit import AuditRecord, AuditSink
 from quarterdeck.auth.model import Identity, Role, bearer_token
 from quarterdeck.auth.ports import TokenVerifier
-from quarterdeck.errors import QuarterdeckError, Unauthenticated
+from quarterdeck.errors import InvalidInput, QuarterdeckError, Unauthenticated
 from quarterdeck.node.wire_errors import metadata_of, shortened, status_of
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ NEEDED: dict[str, Role | None] = {
 }
 
 _caller: ContextVar[Identity] = ContextVar("quarterdeck_caller")
-_operation: ContextVar[list[str]] = ContextVar("quarterdeck_operation")
+_record: ContextVar[_Record] = ContextVar("quarterdeck_record")
 _token: ContextVar[str] = ContextVar("quarterdeck_token")
 
 
@@ -47,7 +48,12 @@ def token() -> str:
 
 def note_operation(operation_id: str) -> None:
     """Put the operation's id into the audit record of the call that is being served."""
-    _operation.get()[:] = [operation_id]
+    _record.get().operation_id = operation_id
+
+
+def note_caller(subject: str) -> None:
+    """Put who just logged in into the audit record of the call that is being served."""
+    _record.get().caller = subject
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -83,11 +89,14 @@ class Guard(grpc.aio.ServerInterceptor):
             or handler.unary_unary
         )  # fmt: skip
 
+        parsed = _Parser(handler.request_deserializer)
+        read = parsed.each if handler.request_streaming else parsed.one
+
         async def single(request: Any, context: Any) -> Any:
             with self._recorded(method, context) as record:
                 try:
                     await self._admit(method, header, record)
-                    return await inner(request, context)
+                    return await inner(read(request), context)
                 except Exception as error:  # noqa: BLE001  # told to the caller, all of them
                     await self._refuse(error, method, context, record)
 
@@ -95,7 +104,7 @@ class Guard(grpc.aio.ServerInterceptor):
             with self._recorded(method, context) as record:
                 try:
                     await self._admit(method, header, record)
-                    async with contextlib.aclosing(inner(request, context)) as answers:
+                    async with contextlib.aclosing(inner(read(request), context)) as answers:
                         async for answer in answers:
                             yield answer
                 except Exception as error:  # noqa: BLE001  # told to the caller, all of them
@@ -109,11 +118,9 @@ class Guard(grpc.aio.ServerInterceptor):
         }
         make = kinds[handler.request_streaming, handler.response_streaming]
         behaviour = streamed if handler.response_streaming else single
-        return make(
-            behaviour,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        # Without a deserializer gRPC hands on the bytes: parsed before the checks, a request that is none would
+        # pass by them and by the audit.
+        return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
     async def _admit(self, method: str, header: str | None, record: _Record) -> None:
         needed = NEEDED.get(method, Role.ADMIN)
@@ -130,7 +137,7 @@ class Guard(grpc.aio.ServerInterceptor):
     @contextlib.contextmanager
     def _recorded(self, method: str, context: Any) -> Iterator[_Record]:
         record = _Record(self._audit, method, unquote(context.peer()))
-        _operation.set(record.operation)
+        _record.set(record)
         try:
             yield record
             record.write("OK")
@@ -160,7 +167,7 @@ class _Record:
 
     def __init__(self, sink: AuditSink, method: str, peer: str) -> None:
         self.caller = ""
-        self.operation: list[str] = []
+        self.operation_id = ""
         self._sink = sink
         self._method = method
         self._peer = peer
@@ -181,10 +188,31 @@ class _Record:
                 peer=self._peer,
                 outcome=outcome,
                 duration_ms=round((time.monotonic() - self._began) * 1000, 2),
-                operation_id=self.operation[0] if self.operation else "",
+                operation_id=self.operation_id,
                 detail=detail[:500],
             )
         )
+
+
+class _Parser:
+    """Makes messages of bytes, once it is known that they are to be read at all."""
+
+    def __init__(self, deserialize: Callable[[bytes], Any] | None) -> None:
+        self._deserialize = deserialize
+
+    def one(self, data: bytes) -> Any:
+        """The message. Raises `InvalidInput` when it is none."""
+        if self._deserialize is None:
+            return data
+        try:
+            return self._deserialize(data)
+        except DecodeError as error:
+            raise InvalidInput(f"the request is no message of this call: {error}") from error
+
+    async def each(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        """The messages of a stream."""
+        async for data in stream:
+            yield self.one(data)
 
 
 async def _no_such_method(request: Any, context: Any) -> Any:

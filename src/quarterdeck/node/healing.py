@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 import anyio.abc
@@ -18,6 +19,7 @@ from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, send
 from quarterdeck.node.context import Context, event, transition
 from quarterdeck.node.deploy import Deploy
+from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Event, Mutation, ServiceRecord
 from quarterdeck.node.operations import Live, Operations
@@ -27,6 +29,8 @@ from quarterdeck.node.results import ServiceResult
 
 log = logging.getLogger(__name__)
 ACTOR = "node agent"
+# The node's own word that nothing is to be started again (`qd node pause`, and drain with --stop).
+PAUSED = "paused"
 Key = tuple[str, str]
 Work = Callable[[Live[ServiceResult]], Awaitable[ServiceResult]]
 
@@ -58,7 +62,7 @@ class Healer:
             # After a reboot everything is down at once, and nothing of it has failed.
             delay = 0.0 if first and attempts == 0 else decision.delay
             self._waiting.add(key)
-            self._group.start_soon(self._again, key, delay, decision.attempts, name=f"restart {key[0]}/{key[1]}")
+            spawn(self._group, f"restart {key[0]}/{key[1]}", self._again, key, delay, decision.attempts)
         elif service.enforce:
             await self._enforce(service, record)
 
@@ -91,9 +95,8 @@ class Healer:
 
     async def _start_again(self, key: Key, attempts: int, live: Live[ServiceResult]) -> ServiceResult:
         """Start it if that is still what is wanted."""
-        service = await self._context.store.read(lambda registry: registry.find(key[0]))
-        record = service.component(key[1]) if service else None
-        if service is None or record is None or record.desired != "running" or service.paused:
+        service, record = await self._context.store.read(lambda registry: _to_heal(registry, key))
+        if service is None or record is None or record.desired != "running":
             return ServiceResult(key[0], live.id, 0)
         watched = await self._context.look(record.container_name, record.observed)
         if watched.state != "exited":
@@ -129,13 +132,21 @@ class Healer:
             return
         self._next_try[key] = (time.monotonic() + backoff(tries, options), tries + 1)
         self._waiting.add(key)
-        self._group.start_soon(self._undo, service, record, found[0].kind, name=f"enforce {key[0]}/{key[1]}")
+        spawn(self._group, f"enforce {key[0]}/{key[1]}", self._undo, key)
 
-    async def _undo(self, service: ServiceRecord, record: ComponentRecord, kind: str) -> None:
-        context, key = self._context, (service.name, record.name)
+    async def _undo(self, key: Key) -> None:
+        context = self._context
 
         async def work(live: Live[ServiceResult]) -> ServiceResult:
-            if kind == "state":
+            # As it is now that nobody else changes it: what was seen before may be what somebody has just undone.
+            service, record = await context.store.read(lambda registry: _to_heal(registry, key))
+            if service is None or record is None or not service.enforce:
+                return ServiceResult(key[0], live.id, 0)
+            watched = await context.look(record.container_name, record.observed)
+            found = reconcile.drift(replace(record, observed=watched))
+            if not found:
+                return ServiceResult(key[0], live.id, service.generation)
+            if found[0].kind == "state":
                 lifecycle = Lifecycle(context, *key, operation=live.id, actor=ACTOR)
                 return await (lifecycle.start() if record.desired == "running" else lifecycle.stop())
             deploy = Deploy(
@@ -148,6 +159,14 @@ class Healer:
             await self._operate("enforce", key, work)
         finally:
             self._waiting.discard(key)
+
+
+def _to_heal(registry: Registry, key: Key) -> tuple[ServiceRecord | None, ComponentRecord | None]:
+    """A component as it is now, where the agent may touch it: not while its service or the node is paused."""
+    service = registry.find(key[0])
+    if service is None or service.paused or not service.managed or registry.meta(PAUSED) == "1":
+        return None, None
+    return service, service.component(key[1])
 
 
 def _once(registry: Registry, key: Key, told: Event) -> bool:

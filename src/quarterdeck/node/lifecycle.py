@@ -10,11 +10,13 @@ import anyio
 from quarterdeck.errors import InvalidInput, NotFound, QuarterdeckError
 from quarterdeck.node import reconcile
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
+from quarterdeck.node.lease import step, turn
 from quarterdeck.node.model import ComponentRecord, Desired, Observed, ServiceRecord
 from quarterdeck.node.probe import trouble
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, Outcome, ServiceResult
 
+_FOLDER_SECONDS = 3600
 Work = Callable[[ComponentRecord], Awaitable[ComponentResult]]
 
 
@@ -59,7 +61,8 @@ class Lifecycle:
         if not result.ok:
             return result
         if files and record.managed:
-            await self._context.files.remove_all(self._service)
+            with step(_FOLDER_SECONDS):
+                await self._context.files.remove_all(self._service)
 
         def forget(registry: Registry) -> None:
             registry.remove_service(self._service)
@@ -107,7 +110,7 @@ class Lifecycle:
         results: dict[str, ComponentResult] = {}
 
         async def one(each: ComponentRecord) -> None:
-            async with self._context.work:
+            async with turn(self._context.work):
                 try:
                     results[each.name] = await work(each)
                 except QuarterdeckError as error:

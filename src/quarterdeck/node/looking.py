@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 import platform
 import shutil
@@ -19,8 +20,8 @@ from quarterdeck import __version__
 from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.node import reconcile
 from quarterdeck.node.context import NEW, OLD, Context, seen, transition
+from quarterdeck.node.healing import PAUSED
 from quarterdeck.node.model import ComponentRecord, Event, Observed, ServiceRecord, State
-from quarterdeck.node.monitor import PAUSED
 from quarterdeck.node.operations import Operations
 from quarterdeck.node.podman_real import hidden_names, real_spec
 from quarterdeck.node.registry import Registry
@@ -37,6 +38,7 @@ from quarterdeck.node.results import (
 )
 from quarterdeck.node.schema import SCHEMA
 
+log = logging.getLogger(__name__)
 DRAINING = "draining"
 
 
@@ -46,12 +48,17 @@ async def live_check(context: Context, operations: Operations, *, service: str, 
     if service:
         await context.store.read(lambda registry: registry.service(service))
     used: dict[str, Usage] = {}
+    asked_at = time.time()
     try:
         containers = {each.name: each for each in await context.runtime.list()}
-        if usage:
-            used = dict(await context.runtime.usage())
     except Unavailable as error:
         return await _unknown(context, names, error.message)
+    if usage:
+        try:
+            used = dict(await context.runtime.usage())
+        except QuarterdeckError as error:
+            # Figures are an extra: what runs is known without them.
+            log.warning("podman does not tell what the containers use: %s", error.message)
 
     def write(registry: Registry) -> LiveCheck:
         found: list[LiveComponent] = []
@@ -60,7 +67,7 @@ async def live_check(context: Context, operations: Operations, *, service: str, 
             # A service that is being changed shows states that nobody should remember.
             busy = operations.busy(record.name)
             for each in record.components:
-                watched = seen(containers.get(each.container_name), each.observed)
+                watched = seen(containers.get(each.container_name), each.observed, at=asked_at)
                 if not busy:
                     transition(registry, each, watched)
                 if record.managed or service:
@@ -111,22 +118,26 @@ async def status(context: Context, operations: Operations, name: str, *, events:
         components.append(now)
 
     def write(registry: Registry) -> None:
-        for before, after in zip(record.components, components, strict=True):
-            transition(registry, before, after.observed)
+        fresh = registry.find(name)
+        for each in components:
+            before = fresh.component(each.name) if fresh else None
+            # What was recorded while podman was asked is newer than its answer.
+            if before is not None and before.observed.at <= each.observed.at and not operations.busy(name):
+                transition(registry, before, each.observed)
 
-    if not operations.busy(name):
-        await context.store.write(write)
+    await context.store.write(write)
     return ServiceStatus(replace(record, components=tuple(components)), tuple(found), latest[::-1], error)
 
 
 async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentRecord, list[Drift]]:
     """A component as it is now and how it differs from what is registered."""
+    asked_at = time.time()
     try:
         details = await context.runtime.inspect(each.container_name)
     except NotFound:
-        now = replace(each, observed=Observed(state="missing", at=time.time()))
+        now = replace(each, observed=Observed(state="missing", at=asked_at))
         return now, list(reconcile.drift(now))
-    now = replace(each, observed=seen(details.container, each.observed))
+    now = replace(each, observed=seen(details.container, each.observed, at=asked_at))
     found = list(reconcile.drift(now))
     if each.desired == "ignore":
         return now, found
@@ -135,8 +146,9 @@ async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentR
     except NotFound:
         image = None
     real, _ = real_spec(details.raw, image, component=each.name)
-    hidden = hidden_names(details.container.labels) | {s.target or s.name for s in each.spec.secrets if s.kind == "env"}
-    return now, found + list(reconcile.config_drift(each.spec, real, hidden=hidden))
+    labelled = hidden_names(details.container.labels)
+    hidden = labelled | {s.target or s.name for s in each.spec.secrets if s.kind == "env"}
+    return now, found + list(reconcile.config_drift(each.spec, real, hidden=hidden, labelled=labelled))
 
 
 async def merged_logs(
@@ -234,11 +246,15 @@ async def event_stream(
     context: Context, *, service: str, component: str, since: float, limit: int, follow: bool
 ) -> AsyncGenerator[Event, None]:
     """What happened, then what happens."""
-    last = 0
     waiter = context.store.news
-    found = await context.store.read(
-        lambda registry: registry.events(service=service, component=component, since=since, limit=limit)
-    )
+
+    def begin(registry: Registry) -> tuple[int, tuple[Event, ...]]:
+        # What was there before is told as far as was asked for, and never later.
+        latest = registry.events(limit=1)
+        told = registry.events(service=service, component=component, since=since, limit=limit)
+        return latest[-1].id if latest else 0, told
+
+    last, found = await context.store.read(begin)
     while True:
         for each in found:
             last = max(last, each.id)

@@ -15,20 +15,21 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, judge, send
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
-from quarterdeck.node.healing import Healer
-from quarterdeck.node.model import ComponentRecord, ServiceRecord
+from quarterdeck.node.guarded import guarded, spawn
+from quarterdeck.node.healing import PAUSED, Healer
+from quarterdeck.node.model import ComponentRecord, Health, ServiceRecord
 from quarterdeck.node.operations import Operations
 from quarterdeck.node.probe import Alive
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.runtime import Container
 
 log = logging.getLogger(__name__)
-PAUSED = "paused"
 _PRUNE_SECONDS = 3600
+_HUNG_SECONDS = 600
 _ABOUT = frozenset(("create", "start", "died", "stop", "remove", "rename", "pause", "unpause", "kill", "cleanup"))
 
 
@@ -43,8 +44,12 @@ class Monitor:
         self._healer = Healer(context, operations, group, ready=ready)
         self._watched: dict[str, anyio.CancelScope] = {}
         self._checked: dict[str, float] = {}
+        self._checking: set[str] = set()
+        self._hung: dict[str, int] = {}
+        self._checks = anyio.CapacityLimiter(context.options.parallel)
         self._answering: bool | None = None
         self._pruned = 0.0
+        self._first = True
         self._poke = anyio.Event()
         self._looked = anyio.Event()
 
@@ -72,10 +77,11 @@ class Monitor:
     def review(self, services: Sequence[str]) -> None:
         """An operation on these is over: what happened meanwhile was left to it."""
         if self._options.enabled and self._answering is not None:
-            self._group.start_soon(self._review, services, name="review")
+            spawn(self._group, "review", self._review, services)
 
     async def _review(self, services: Sequence[str]) -> None:
         records = await self._context.store.read(lambda registry: registry.services(services))
+        asked_at = time.time()
         try:
             containers = {each.name: each for each in await self._context.runtime.list()} if records else {}
         except QuarterdeckError:
@@ -83,7 +89,7 @@ class Monitor:
             return
         for service in records:
             for each in service.components if service.managed else ():
-                await self._saw((service.name, each.name), containers.get(each.container_name))
+                await self._saw((service.name, each.name), containers.get(each.container_name), asked_at)
 
     # Events and deaths
 
@@ -95,7 +101,7 @@ class Monitor:
                     async for each in events:
                         since, wait = max(since, each.at), 1.0
                         if each.action in _ABOUT:
-                            await self._look(each.name)
+                            await guarded(f"looking at {each.name}", self._look, each.name)
             except QuarterdeckError as error:
                 log.info("the runtime's events are gone, trying again in %g s: %s", wait, error.message)
                 self.poke()
@@ -109,15 +115,16 @@ class Monitor:
         key = await self._context.store.read(lambda registry: registry.by_container(name))
         if key is None or self._operations.busy(key[0]):
             return
+        asked_at = time.time()
         try:
             container: Container | None = (await self._context.runtime.inspect(name)).container
         except NotFound:
             container = None
         except QuarterdeckError:
             return
-        await self._saw(key, container)
+        await self._saw(key, container, asked_at)
 
-    async def _saw(self, key: tuple[str, str], container: Container | None) -> None:
+    async def _saw(self, key: tuple[str, str], container: Container | None, asked_at: float) -> None:
         """Record one component as it is and do what follows from it."""
 
         def write(registry: Registry) -> tuple[ServiceRecord, ComponentRecord] | None:
@@ -125,7 +132,7 @@ class Monitor:
             record = service.component(key[1]) if service else None
             if service is None or record is None or self._operations.busy(key[0]):
                 return None
-            watched = seen(container, record.observed)
+            watched = seen(container, record.observed, at=asked_at)
             transition(registry, record, watched)
             return service, replace(record, observed=watched)
 
@@ -139,7 +146,7 @@ class Monitor:
     def _watch(self, container: Container) -> None:
         if container.state == "running" and container.pid > 0 and container.id not in self._watched:
             self._watched[container.id] = anyio.CancelScope()
-            self._group.start_soon(self._until_death, container, name=f"watch {container.name}")
+            spawn(self._group, f"watch {container.name}", self._until_death, container)
 
     async def _until_death(self, container: Container) -> None:
         alive = Alive(container.pid)
@@ -166,27 +173,35 @@ class Monitor:
     # Listings
 
     async def _listings(self) -> None:
-        first = True
         while True:
             self._poke = anyio.Event()
-            try:
-                await self._list_all(first=first)
-                first = False
-            except Unavailable as error:
-                await self._silent(error.message)
-            except QuarterdeckError as error:
-                log.error("listing failed: %s", error.message)
+            await guarded("a listing", self._listing)
             looked, self._looked = self._looked, anyio.Event()
             looked.set()
             with anyio.move_on_after(self._options.list_seconds):
                 await self._poke.wait()
 
+    async def _listing(self) -> None:
+        try:
+            await self._list_all(first=self._first)
+            self._first = False
+        except StorageRefused:
+            # The disk is full: podman is not to blame, and what it said is as true as before.
+            raise
+        except Unavailable as error:
+            await self._silent(error.message)
+
     async def _list_all(self, *, first: bool) -> None:
+        asked_at = time.time()
         containers = {each.name: each for each in await self._context.runtime.list()}
         paused = await self._paused()
-        services, alerts = await self._context.store.write(lambda registry: self._compare(registry, containers, paused))
-        for scope in [self._watched[each] for each in set(self._watched) - {c.id for c in containers.values()}]:
+        services, alerts = await self._context.store.write(
+            lambda registry: self._compare(registry, containers, asked_at, paused)
+        )
+        there = {each.id for each in containers.values()}
+        for scope in [self._watched[each] for each in set(self._watched) - there]:
             scope.cancel()
+        self._hung = {each: count for each, count in self._hung.items() if each in there}
         for service in services:
             for record in service.components:
                 if (container := containers.get(record.container_name)) is not None:
@@ -194,11 +209,11 @@ class Monitor:
                 if service.managed and not self._operations.busy(service.name):
                     await self._healer.consider(service, record, paused=paused, first=first)
         for alert in alerts:
-            self._group.start_soon(send, self._context, alert, name=f"alert {alert.kind}")
+            spawn(self._group, f"alert {alert.kind}", send, self._context, alert)
         await self._prune()
 
     def _compare(
-        self, registry: Registry, containers: dict[str, Container], paused: bool
+        self, registry: Registry, containers: dict[str, Container], asked_at: float, paused: bool
     ) -> tuple[list[ServiceRecord], list[Alert]]:
         """Record what a listing says, in one transaction; the services as they are now and what to tell."""
         now, alerts, found = time.time(), list[Alert](), list[ServiceRecord]()
@@ -213,7 +228,7 @@ class Monitor:
                 continue
             records: list[ComponentRecord] = []
             for record in service.components:
-                watched = seen(containers.get(record.container_name), record.observed)
+                watched = seen(containers.get(record.container_name), record.observed, at=asked_at)
                 transition(registry, record, watched)
                 now_is = replace(record, observed=watched)
                 records.append(now_is)
@@ -263,7 +278,7 @@ class Monitor:
                     transition(registry, record, replace(record.observed, state="unknown", at=time.time()))
 
         await self._context.store.write(write)
-        self._group.start_soon(send, self._context, Alert("runtime", "", "", reason), name="alert runtime")
+        spawn(self._group, "alert runtime", send, self._context, Alert("runtime", "", "", reason))
 
     async def _paused(self) -> bool:
         return await self._context.store.read(lambda registry: registry.meta(PAUSED) == "1")
@@ -279,7 +294,8 @@ class Monitor:
             registry.prune_operations(now - self._context.options.keep_operations_days * 86400)
 
         await self._context.store.write(write)
-        await self._context.files.prune()
+        # It may walk a large tree: a listing does not wait for it.
+        spawn(self._group, "prune pushes", self._context.files.prune)
 
     # Healthchecks (podman's own need systemd's timers)
 
@@ -295,25 +311,45 @@ class Monitor:
                 for record in service.components
                 if self._is_due(record)
             ]
-            async with anyio.create_task_group() as group:
-                for name, record in due:
-                    group.start_soon(self._check, name, record, name=f"check {record.container_name}")
+            # Not waited for: one that hangs must not keep the others from being asked.
+            for name, record in due:
+                spawn(self._group, f"check {record.container_name}", self._check, name, record)
 
     def _is_due(self, record: ComponentRecord) -> bool:
         check = record.spec.healthcheck
-        if check is None or record.observed.state != "running":
+        if check is None or record.observed.state != "running" or record.container_name in self._checking:
             return False
         if time.monotonic() < self._checked.get(record.container_name, 0):
             return False
-        self._checked[record.container_name] = time.monotonic() + check.interval
+        # Podman leaves a check that hangs running in the container: asking at the same pace would fill it up.
+        wait = min(check.interval * 2 ** min(self._hung.get(record.observed.container_id, 0), 10), _HUNG_SECONDS)
+        self._checked[record.container_name] = time.monotonic() + max(check.interval, wait)
         return True
 
     async def _check(self, service: str, record: ComponentRecord) -> None:
+        self._checking.add(record.container_name)
         try:
-            async with self._context.work:
-                health = await self._context.runtime.healthcheck(record.container_name)
+            await self._check_once(service, record)
+        finally:
+            self._checking.discard(record.container_name)
+
+    async def _check_once(self, service: str, record: ComponentRecord) -> None:
+        check, identity = record.spec.healthcheck, record.observed.container_id
+        assert check is not None
+        health: Health | None = None
+        try:
+            async with self._checks:
+                with anyio.move_on_after(check.timeout):
+                    health = await self._context.runtime.healthcheck(record.container_name)
         except (Conflict, NotFound, Unavailable):
             return
+        if health is None:
+            hung = self._hung[identity] = self._hung.get(identity, 0) + 1
+            if hung < check.retries:
+                return
+            health = "unhealthy"
+        else:
+            self._hung.pop(identity, None)
         if health == record.observed.health:
             return
 

@@ -42,7 +42,8 @@ class AgentOptions:
     the folder below which every service has its own. `runtime` *auto* takes the socket where it answers and
     the command otherwise. `insecure_registries` are `host:port`s that images are pulled from without TLS.
     `probe_seconds` is how long a new container may take to become healthy. `keep_history` generations can be
-    rolled back to. `lease_seconds` is how long a dead holder blocks a service.
+    rolled back to. `lease_seconds` is how long an operation
+    that hangs holds its services (a call of podman that is within its own deadline is no hanging).
     """
 
     state_dir: Path

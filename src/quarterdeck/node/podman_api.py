@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx2
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
-from quarterdeck.node import podman_body, podman_json, podman_ports, podman_real
+from quarterdeck.node import podman_body, podman_json, podman_ports, podman_real, podman_secrets
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_args import instant
@@ -45,10 +45,13 @@ class PodmanApi:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
-        limits = httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8)
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=str(options.socket), limits=limits), timeout=self._seconds
-        )
+        self._client = self._connected(httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8))
+        # Streams stay open for as long as somebody follows: in one pool with the calls, they would starve those.
+        self._streams = self._connected(httpx2.Limits(max_connections=None, max_keepalive_connections=0))
+
+    def _connected(self, limits: httpx2.Limits) -> httpx2.AsyncClient:
+        transport = httpx2.AsyncHTTPTransport(uds=str(self._socket), limits=limits)
+        return httpx2.AsyncClient(transport=transport, timeout=self._seconds)
 
     async def _call(
         self,
@@ -107,7 +110,7 @@ class PodmanApi:
 
     async def image(self, name: str) -> Image:
         """A local image."""
-        answer = await self._call("GET", f"/images/{quote(name, safe='')}/json", about=f"image {name!r}")
+        answer = await self._call("GET", f"/images/{_quoted(name)}/json", about=f"image {name!r}")
         return podman_json.image(answer.json())
 
     async def create(self, request: CreateRequest) -> str:
@@ -123,7 +126,7 @@ class PodmanApi:
 
     async def _exists(self, name: str) -> bool:
         try:
-            await self._call("GET", f"/containers/{quote(name)}/exists")
+            await self._call("GET", f"/containers/{_quoted(name)}/exists")
         except NotFound:
             return False
         return True
@@ -159,7 +162,7 @@ class PodmanApi:
         seconds: float | None = None,
     ) -> httpx2.Response:
         return await self._call(
-            method, f"/containers/{quote(name)}{path}", about=f"container {name!r}", query=query, seconds=seconds
+            method, f"/containers/{_quoted(name)}{path}", about=f"container {name!r}", query=query, seconds=seconds
         )
 
     async def stop(self, name: str, *, grace_seconds: int) -> None:
@@ -202,7 +205,7 @@ class PodmanApi:
             # Podman counts whole seconds here (and rounds either way): what is too early is left out below.
             query["since"] = instant(float(int(since)))
         rest = {1: b"", 2: b""}
-        path = f"/containers/{quote(name)}/logs"
+        path = f"/containers/{_quoted(name)}/logs"
         async with self._streaming("GET", path, about=f"container {name!r}", query=query, endless=follow) as answer:
             frames = Frames()
             async for chunk in answer.aiter_raw():
@@ -227,8 +230,8 @@ class PodmanApi:
     ) -> _Streaming:
         timeout = httpx2.Timeout(self._seconds, read=None if endless else self._seconds)
         params = {key: _text(value) for key, value in (query or {}).items()}
-        request = self._client.build_request(method, _BASE + path, params=params, json=body, timeout=timeout)
-        return _Streaming(self, self._client, request, about)
+        request = self._streams.build_request(method, _BASE + path, params=params, json=body, timeout=timeout)
+        return _Streaming(self, self._streams, request, about)
 
     async def exec(
         self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""
@@ -243,7 +246,7 @@ class PodmanApi:
         }
         about = f"container {name!r}"
         try:
-            made = await self._call("POST", f"/containers/{quote(name)}/exec", about=about, body=body)
+            made = await self._call("POST", f"/containers/{_quoted(name)}/exec", about=about, body=body)
         except (Unavailable, Conflict):
             state = (await self.inspect(name)).container.state
             if state == "running":
@@ -251,9 +254,15 @@ class PodmanApi:
             raise Conflict(f"container {name!r} does not run ({state})", hint="start it first") from None
         identity = made.json()["Id"]
         path = f"{_BASE.removeprefix('http://podman')}/exec/{identity}/start"
-        async with aclosing(exec_output(self._socket, path, stdin)) as output:
-            async for number, data in output:
-                yield ExecOutput("stderr" if number == 2 else "stdout", data)
+        try:
+            async with aclosing(exec_output(self._socket, path, stdin)) as output:
+                async for number, data in output:
+                    yield ExecOutput("stderr" if number == 2 else "stdout", data)
+        except InvalidInput:
+            # It may also have ended in between.
+            if (state := (await self.inspect(name)).container.state) != "running":
+                raise Conflict(f"container {name!r} does not run ({state})", hint="start it first") from None
+            raise
         done = await self._call("GET", f"/exec/{identity}/json", about=about)
         yield ExecOutput(exit_code=int(done.json().get("ExitCode") or 0))
 
@@ -290,9 +299,12 @@ class PodmanApi:
 
     async def set_secret(self, name: str, value: bytes) -> None:
         """Create or replace a secret."""
-        if name in await self.secrets():
-            await self.remove_secret(name)
-        await self._call("POST", "/secrets/create", query={"name": name}, content=value)
+
+        async def create(called: str, replace: bool) -> None:
+            await self._call("POST", "/secrets/create", query={"name": called, "replace": replace}, content=value)
+
+        there = name in await self.secrets()
+        await podman_secrets.put(name, there=there, create=create, remove=self.remove_secret)
 
     async def secrets(self) -> tuple[str, ...]:
         """The secrets' names."""
@@ -301,11 +313,12 @@ class PodmanApi:
 
     async def remove_secret(self, name: str) -> None:
         """Remove a secret."""
-        await self._call("DELETE", f"/secrets/{quote(name)}", about=f"secret {name!r}")
+        await self._call("DELETE", f"/secrets/{_quoted(name)}", about=f"secret {name!r}")
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+        await self._streams.aclose()
 
 
 class _Streaming:
@@ -337,6 +350,12 @@ def _record(number: int, line: bytes) -> LogRecord:
     at = podman_json.instant(stamp.decode(errors="replace")) if space else None
     stream: Literal["stdout", "stderr"] = "stderr" if number == 2 else "stdout"
     return LogRecord(at or 0, stream, (text if at else line).decode(errors="replace"))
+
+
+def _quoted(name: str) -> str:
+    # Also "/": a name is one word of a path and never leads to another one. Dots alone would, too.
+    plain = quote(name, safe="")
+    return plain if plain.strip(".") else plain.replace(".", "%2E")
 
 
 def _text(value: Any) -> str:

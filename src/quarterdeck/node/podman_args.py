@@ -1,7 +1,8 @@
 """The argument lists of every podman command that the node agent runs. Pure; the tests know them by heart.
 
-Each list begins after the program's name. Values of secrets never stand in a list: they go over standard
-input (`--env-file /dev/stdin`, `secret create NAME -`).
+Each list begins after the program's name, and names stand behind `--`, so that none is taken for an option.
+Values of secrets never stand in a list: they go over standard input (`--env-file /dev/stdin`,
+`secret create NAME -`).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ def version() -> list[str]:
 
 def pull(image: str, *, insecure: bool = False) -> list[str]:
     """Fetch an image; prints its id."""
-    return ["pull", "--quiet", *(["--tls-verify=false"] if insecure else []), image]
+    return ["pull", "--quiet", *(["--tls-verify=false"] if insecure else []), "--", image]
 
 
 def image_inspect(name: str) -> list[str]:
     """One image as JSON."""
-    return ["image", "inspect", name]
+    return ["image", "inspect", "--", name]
 
 
 def create(request: CreateRequest) -> list[str]:
@@ -101,32 +102,32 @@ def _health_command(command: Sequence[str]) -> str:
 
 def start(name: str) -> list[str]:
     """Start a container."""
-    return ["start", name]
+    return ["start", "--", name]
 
 
 def stop(name: str, grace_seconds: int) -> list[str]:
     """Stop a container."""
-    return ["stop", "--time", str(grace_seconds), name]
+    return ["stop", "--time", str(grace_seconds), "--", name]
 
 
 def remove(name: str) -> list[str]:
     """Remove a container with its anonymous volumes; no error when there is none."""
-    return ["rm", "--force", "--ignore", "--volumes", "--time", "0", name]
+    return ["rm", "--force", "--ignore", "--volumes", "--time", "0", "--", name]
 
 
 def rename(name: str, new: str) -> list[str]:
     """Rename a container."""
-    return ["rename", name, new]
+    return ["rename", "--", name, new]
 
 
 def inspect(name: str) -> list[str]:
     """One container as JSON."""
-    return ["container", "inspect", name]
+    return ["container", "inspect", "--", name]
 
 
 def exists(kind: str, name: str) -> list[str]:
     """Exit code 0 when a container, an image or a secret of that name is there, 1 when not."""
-    return ["secret", "inspect", name] if kind == "secret" else [kind, "exists", name]
+    return ["secret", "inspect", "--", name] if kind == "secret" else [kind, "exists", "--", name]
 
 
 def listing() -> list[str]:
@@ -141,12 +142,12 @@ def logs(name: str, *, tail: int | None, since: float, follow: bool) -> list[str
         arguments += ["--tail", str(tail)]
     if since:
         arguments += ["--since", instant(since)]
-    return [*arguments, *(["--follow"] if follow else []), name]
+    return [*arguments, *(["--follow"] if follow else []), "--", name]
 
 
 def execute(name: str, command: Sequence[str], *, user: str, stdin: bool) -> list[str]:
     """Run a command in a container."""
-    return ["exec", *(["--interactive"] if stdin else []), *(["--user", user] if user else []), name, *command]
+    return ["exec", *(["--interactive"] if stdin else []), *(["--user", user] if user else []), "--", name, *command]
 
 
 def events(since: float) -> list[str]:
@@ -156,7 +157,7 @@ def events(since: float) -> list[str]:
 
 def healthcheck(name: str) -> list[str]:
     """Run the healthcheck; exit code 0 healthy, 1 not."""
-    return ["healthcheck", "run", name]
+    return ["healthcheck", "run", "--", name]
 
 
 def usage() -> list[str]:
@@ -164,14 +165,14 @@ def usage() -> list[str]:
     return ["stats", "--no-stream", "--no-trunc", "--format", USAGE_FORMAT]
 
 
-def secret_create(name: str) -> list[str]:
-    """Make a secret of what is on standard input."""
-    return ["secret", "create", name, "-"]
+def secret_create(name: str, *, replace: bool = False) -> list[str]:
+    """Make a secret of what is on standard input; podman knows `replace` from 4.7 on."""
+    return ["secret", "create", *(["--replace"] if replace else []), "--", name, "-"]
 
 
 def secret_remove(name: str) -> list[str]:
     """Remove a secret."""
-    return ["secret", "rm", name]
+    return ["secret", "rm", "--", name]
 
 
 def secret_names() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from quarterdeck.errors import Unavailable
+from quarterdeck.errors import InvalidInput, Unavailable
 
 _FRAME = struct.Struct(">BxxxL")
 
@@ -38,7 +38,10 @@ class Frames:
 
 
 async def exec_output(socket: Path, path: str, stdin: bytes) -> AsyncGenerator[tuple[int, bytes], None]:
-    """Start a prepared exec (`path` is `/.../exec/ID/start`), feed it and give what it writes."""
+    """Start a prepared exec (`path` is `/.../exec/ID/start`), feed it and give what it writes.
+
+    Raises `InvalidInput` when podman refuses the command (its user is unknown in the container, say).
+    """
     body = json.dumps({"Detach": False, "Tty": False}).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: podman\r\nContent-Type: application/json\r\n"
@@ -59,7 +62,7 @@ async def exec_output(socket: Path, path: str, stdin: bytes) -> AsyncGenerator[t
         status, rest = received.split(b"\r\n\r\n", 1)
         code = int(status.split(b" ", 2)[1])
         if code not in (101, 200):
-            raise Unavailable(f"podman refused to run the command ({code}): {rest.decode(errors='replace')[:500]}")
+            raise InvalidInput(f"podman refused to run the command ({code}): {rest.decode(errors='replace')[:500]}")
         leaving: GeneratorExit | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(_feed, stream, stdin)

@@ -19,7 +19,7 @@ import anyio.abc
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from quarterdeck.errors import Conflict, NotFound, Unavailable
-from quarterdeck.node import marks, podman_args, podman_json
+from quarterdeck.node import marks, podman_args, podman_json, podman_secrets
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
@@ -211,9 +211,14 @@ class PodmanCli:
 
     async def set_secret(self, name: str, value: bytes) -> None:
         """Create or replace a secret."""
-        if name in await self.secrets():
-            await self.remove_secret(name)
-        await self._run(podman_args.secret_create(name), stdin=value)
+
+        async def create(called: str, replace: bool) -> None:
+            done = await self._run(podman_args.secret_create(called, replace=replace), stdin=value, check=False)
+            if done.returncode != 0:
+                raise _failed(done)
+
+        there = name in await self.secrets()
+        await podman_secrets.put(name, there=there, create=create, remove=self.remove_secret)
 
     async def secrets(self) -> tuple[str, ...]:
         """The secrets' names."""

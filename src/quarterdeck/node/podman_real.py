@@ -82,6 +82,14 @@ def _hidden(config: Mapping[str, Any]) -> tuple[frozenset[str], tuple[Secret, ..
             warnings.append("env-file: its variables are left out; put them into env_files or secrets")
     if any(option == "--env-file" for option, _ in _options(words)):
         hidden |= {str(each).partition("=")[0] for each in config.get("Env") or ()} - given
+    labelled = hidden_names(config.get("Labels") or {})
+    found = {each.target or each.name for each in secrets.values() if each.kind == "env"}
+    warnings += [
+        f"env.{name}: it came from a secret or an env file and is left out; put it into either"
+        for name in sorted(labelled - found)
+    ]
+    if not words and LABEL_NODE not in (config.get("Labels") or {}):
+        warnings.append("no create command: podman does not tell which variables came from secrets; look at env")
     known = {secret.name for secret in secrets.values()}
     for each in config.get("Secrets") or ():
         if each.get("Name") not in known:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import anyio
 
+from quarterdeck.node.lease import step
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Port
 from quarterdeck.node.runtime import Container, Runtime
 
@@ -49,7 +50,8 @@ async def trouble(runtime: Runtime, name: str, spec: ComponentSpec, *, seconds: 
     container = (await runtime.inspect(name)).container
     alive = Alive(container.pid)
     try:
-        reason = await _trouble(runtime, name, spec, alive, seconds)
+        with step(seconds):
+            reason = await _trouble(runtime, name, spec, alive, seconds)
     finally:
         alive.close()
     if reason is None:
@@ -91,8 +93,10 @@ async def _checked(runtime: Runtime, name: str, check: Healthcheck, alive: Alive
     end = time.monotonic() + min(seconds, check.start_period + check.interval * check.retries + check.timeout)
     wait = _STEP_SECONDS
     while alive:
-        if await runtime.healthcheck(name) == "healthy":
-            return None
+        # One that hangs has failed: podman itself says so only when it has come to its end.
+        with anyio.move_on_after(min(check.timeout, max(0.1, end - time.monotonic()))):
+            if await runtime.healthcheck(name) == "healthy":
+                return None
         if time.monotonic() + wait > end:
             return f"its healthcheck still fails: {' '.join(check.command)[:200]}"
         with anyio.move_on_after(wait):

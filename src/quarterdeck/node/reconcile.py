@@ -14,6 +14,7 @@ from quarterdeck.node.model import (
     DEFAULT_STOP_SECONDS,
     ComponentRecord,
     ComponentSpec,
+    Healthcheck,
     Observed,
     ServiceDef,
     ServiceRecord,
@@ -87,7 +88,7 @@ def shown(spec: ComponentSpec | None) -> dict[str, str]:
         "limits.cpus": "" if limits.cpus is None else f"{limits.cpus:g}",
         "limits.pids": "" if limits.pids is None else str(limits.pids),
         "healthcheck": "" if check is None else _words(check.command),
-        "healthcheck.times": "" if check is None else f"{check.interval:g}/{check.timeout:g}/{check.retries}",
+        "healthcheck.times": "" if check is None else _times(check),
         "depends_on": ", ".join(spec.depends_on),
         **{f"labels.{name}": value for name, value in sorted(spec.labels.items())},
         "stop_seconds": "" if spec.stop_seconds == DEFAULT_STOP_SECONDS else str(spec.stop_seconds),
@@ -95,30 +96,62 @@ def shown(spec: ComponentSpec | None) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value or name.startswith(("env.", "labels."))}
 
 
+def _times(check: Healthcheck) -> str:
+    after = f" after {check.start_period:g}" if check.start_period else ""
+    return f"{check.interval:g}/{check.timeout:g}/{check.retries}{after}"
+
+
 def _words(words: Sequence[str]) -> str:
     return canonical(list(words)).decode() if words else ""
 
 
 # The fields that a container's real configuration tells; the others are the agent's, or are never shown.
-_REAL = ("image", "ports", "volumes", "entrypoint", "cmd", "user", "workdir", "network", "limits.", "env.", "labels.")
+_REAL = ("image", "ports", "volumes", "entrypoint", "cmd", "user", "workdir", "network", "limits.", "env.", "labels.",
+         "healthcheck", "stop_seconds", "secrets")  # fmt: skip
 
 
-def config_drift(desired: ComponentSpec, real: ComponentSpec, *, hidden: Iterable[str] = ()) -> tuple[Drift, ...]:
+def config_drift(
+    desired: ComponentSpec, real: ComponentSpec, *, hidden: Iterable[str] = (), labelled: Iterable[str] = ()
+) -> tuple[Drift, ...]:
     """The fields in which a container's real configuration differs from its definition.
 
-    Values of variables in `hidden` are never compared and never shown. Mount options but read-only are
-    podman's own business.
+    Values of variables in `hidden` are never compared and never shown. `labelled` are the variables that the
+    container's own label says come from secrets and env files (podman does not tell them). Mount options but
+    read-only are podman's own business, and how often a healthcheck is run is the agent's.
     """
     unseen = frozenset(hidden)
+    if desired.healthcheck is not None and real.healthcheck is not None:
+        real = replace(real, healthcheck=replace(real.healthcheck, interval=desired.healthcheck.interval))
     wanted = shown(replace(desired, volumes=_plain_volumes(desired), env=_without(desired.env, unseen)))
     actual = shown(replace(real, volumes=_plain_volumes(real), env=_without(real.env, unseen)))
     if _same_image(desired.image, real.image):
         actual["image"] = wanted.get("image", "")
-    names = [name for name in dict.fromkeys((*wanted, *actual)) if name.startswith(_REAL) or name == "healthcheck"]
+    targets = _env_secrets(desired)
+    _put(wanted, "secrets", _secrets(desired, targets))
+    _put(actual, "secrets", _secrets(real, _env_secrets(real) | targets & frozenset(labelled)))
+    names = [name for name in dict.fromkeys((*wanted, *actual)) if name.startswith(_REAL)]
     return tuple(
         Drift(desired.name, "config", name, wanted.get(name, ""), actual.get(name, ""))
         for name in names
         if wanted.get(name) != actual.get(name)
+    )
+
+
+def _put(fields: dict[str, str], name: str, value: str) -> None:
+    fields.pop(name, None)
+    if value:
+        fields[name] = value
+
+
+def _env_secrets(spec: ComponentSpec) -> frozenset[str]:
+    return frozenset(each.target or each.name for each in spec.secrets if each.kind == "env")
+
+
+def _secrets(spec: ComponentSpec, variables: Iterable[str]) -> str:
+    """As far as a container tells: the variables, and which secrets are files (not where)."""
+    files = {each.name for each in spec.secrets if each.kind == "file"}
+    return ", ".join(
+        [*(f"variable {each}" for each in sorted(variables)), *(f"file of {each}" for each in sorted(files))]
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -18,13 +18,14 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
-from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import marks
+from quarterdeck.node.answers import error_answer, result_answer
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
+from quarterdeck.node.deploy import with_head
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
-from quarterdeck.node.operations import error_answer, result_answer
-from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SPEC
+from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SERVICE, LABEL_SPEC
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
 from quarterdeck.node.runtime import Container
@@ -44,13 +45,16 @@ async def recover(context: Context) -> int:
     interrupted = {each.id for each in operations}
     if operations:
         await _last_words(context)
-    await _swaps(context, interrupted)
+    await settle(context, interrupted)
     for operation in operations:
         try:
             answer, state = await _finish(context, operation)
-        except Unavailable:
+        except StorageRefused:
             raise
         except QuarterdeckError as error:
+            if isinstance(error, Unavailable):
+                # Does podman not answer (then all of it is tried again), or is it this one thing that it cannot do?
+                await context.runtime.info()
             answer, state = error_answer(error), "failed"
         await context.store.write(lambda registry, o=operation, a=answer, s=state: _close(registry, o, a, s))  # type: ignore[misc]
         log.warning(
@@ -74,19 +78,33 @@ def _commands(state_dir: Path) -> bool:
 
 def _close(registry: Registry, operation: Operation, answer: str, state: OperationState) -> None:
     registry.end_operation(operation.id, state, answer, time.time())
+    if operation.kind == "snapshot":
+        # Also in every snapshot that is put back: its own making was not over then.
+        return
     how = "finished" if state == "done" else "undone"
     registry.add_event(
         event(operation.service.split(" ")[0], "", "recovered", f"{operation.kind} was interrupted; {how}")
     )
 
 
-async def _swaps(context: Context, interrupted: set[str]) -> None:
-    """Bring every component back to one container with the plain name: the one of the registry."""
+async def settle(context: Context, interrupted: set[str], only: Sequence[str] = ()) -> None:
+    """Bring every component (of the services `only`) back to one container with the plain name: the registry's.
+
+    `interrupted` are the operations that are in progress no more. Raises `Unavailable` of the runtime.
+    """
     containers = {each.name: each for each in await context.runtime.list()}
-    services = await context.store.read(lambda registry: registry.services())
+    services = await context.store.read(lambda registry: registry.services(only))
     rows = {c.container_name: c for each in services if each.managed for c in each.components}
-    for name in sorted({each.removesuffix(NEW).removesuffix(OLD) for each in containers}):
-        await _settle(context, name, containers, rows.get(name), interrupted)
+    names = {
+        each.name.removesuffix(NEW).removesuffix(OLD)
+        for each in containers.values()
+        if not only or each.labels.get(LABEL_SERVICE) in only
+    }
+    for name in sorted(names | (rows.keys() if only else set())):
+        try:
+            await _settle(context, name, containers, rows.get(name), interrupted)
+        except QuarterdeckError as error:
+            await _left_alone(context, rows.get(name), name, error)
     found = {each.name: each for each in await context.runtime.list()}
 
     def write(registry: Registry) -> None:
@@ -94,6 +112,17 @@ async def _swaps(context: Context, interrupted: set[str]) -> None:
             transition(registry, row, seen(found.get(row.container_name), row.observed))
 
     await context.store.write(write)
+
+
+async def _left_alone(context: Context, row: ComponentRecord | None, name: str, error: QuarterdeckError) -> None:
+    """One container that podman cannot change must not keep the node from its work; a silent podman does."""
+    if isinstance(error, StorageRefused):
+        raise error
+    await context.runtime.info()
+    log.error("container %s was left as it is: %s", name, error.message)
+    text = f"container {name} was left as it is after an interruption: {error.message}"
+    told = event(row.service if row else "", row.name if row else "", "recovered", text)
+    await context.store.write(lambda registry: registry.add_event(told))
 
 
 async def _settle(
@@ -176,7 +205,11 @@ async def _deployed(context: Context, operation: Operation) -> tuple[str, Operat
         names = {each.name for each in entry.definition.components}
         if len(done) == len(names) == len(record.components):
             registry.add_history(entry.definition, entry.generation, entry.at, entry.actor, ok=True)
+            registry.put_service(with_head(entry.definition, record, entry.generation))
             return result_answer(_result(operation, entry, record.components)), "done"
+        if not record.components:
+            # Its first deploy: of a service that never came to be nothing stays.
+            registry.remove_service(operation.service)
         others = sorted((names | {each.name for each in record.components}) - {each.name for each in done})
         text = f"as asked for: {', '.join(each.name for each in done) or 'none'}; as before: {', '.join(others)}"
         return error_answer(_interrupted(operation, "deploy again", text)), "failed"

@@ -8,12 +8,12 @@ one thread and migrates. STRICT tables, WAL, synchronous=FULL, one writer.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from quarterdeck.errors import InternalError, NotFound
+from quarterdeck.errors import NotFound
 from quarterdeck.node import rows
 from quarterdeck.node.model import (
     ComponentRecord,
@@ -377,14 +377,3 @@ def _any(column: str, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     if not names:
         return "", ()
     return f" WHERE {column} IN ({', '.join('?' * len(names))})", tuple(names)
-
-
-def decoded_answer(operation: Operation) -> Mapping[str, Any]:
-    """The stored answer of an operation as JSON. Raises `InternalError` when it cannot be read."""
-    try:
-        answer = msgspec.json.decode(operation.answer)
-    except msgspec.DecodeError as error:
-        raise InternalError(f"the answer of operation {operation.id} cannot be read: {error}") from error
-    if not isinstance(answer, dict):
-        raise InternalError(f"the answer of operation {operation.id} is no object")
-    return answer

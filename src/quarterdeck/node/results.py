@@ -11,7 +11,7 @@ from typing import Literal
 
 from quarterdeck.node.model import Desired, Event, Observed, ServiceDef, ServiceRecord, State
 
-Action = Literal["create", "replace", "start", "stop", "keep", "remove"]
+Action = Literal["create", "replace", "start", "stop", "keep", "remove", "fail"]
 Outcome = Literal[
     "created", "replaced", "started", "stopped", "restarted", "removed", "unchanged",
     "restored", "failed", "skipped", "adopted", "updated", "ignored",
@@ -34,7 +34,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """What a deploy would do to one component and why."""
+    """What a deploy would do to one component and why; *fail*: what it would stumble over, leaving it as it is."""
 
     component: str
     container_name: str

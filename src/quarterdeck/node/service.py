@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, TypeVar
@@ -19,9 +20,13 @@ from quarterdeck.node.convert import from_wire, to_wire
 from quarterdeck.node.model import Mutation, ServiceDef
 from quarterdeck.node.proto import account_pb2, account_pb2_grpc, node_pb2, node_pb2_grpc
 from quarterdeck.node.results import PushRequest
+from quarterdeck.node.validate import command_problem
 
 T = TypeVar("T")
-MOST_SERVICES = 10_000
+N = TypeVar("N", int, float)
+# The last moment that the calendar has, in seconds since the epoch.
+LAST_MOMENT = 253_402_300_799.0
+MOST_CHUNK_BYTES = 1024 * 1024
 
 
 def _mutation(request: Any) -> Mutation:
@@ -35,7 +40,9 @@ def _mutation(request: Any) -> Mutation:
         operation_id,
         sent.expected_generation if sent.HasField("expected_generation") else None,
         guard.caller().subject,
-        sent.wait_seconds if sent.HasField("wait_seconds") else Mutation().wait_seconds,
+        _within(sent.wait_seconds, 0, math.inf, "wait_seconds")
+        if sent.HasField("wait_seconds")
+        else Mutation().wait_seconds,
     )
 
 
@@ -135,7 +142,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
     async def Logs(self, request: node_pb2.LogsRequest, context: Any) -> AsyncIterator[Any]:
         tail = _within(request.tail, 0, 1_000_000, "tail") if request.HasField("tail") else None
         lines = self._agent.logs(
-            request.service, component=request.component, tail=tail, since=request.since, follow=request.follow
+            request.service, component=request.component, tail=tail, since=_since(request), follow=request.follow
         )
         async with contextlib.aclosing(self._until_stopping(lines)) as found:
             async for line in found:
@@ -146,7 +153,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         events = self._agent.events(
             service=request.service,
             component=request.component,
-            since=request.since,
+            since=_since(request),
             limit=limit,
             follow=request.follow,
         )
@@ -155,8 +162,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
                 yield node_pb2.EventsResponse(event=to_wire(event))
 
     async def Exec(self, request: node_pb2.ExecRequest, context: Any) -> AsyncIterator[Any]:
+        command = tuple(request.command)
+        if wrong := command_problem(command, request.user):
+            raise InvalidInput(f"{wrong}; nothing was run")
         outputs = self._agent.exec_command(
-            request.service, request.component, tuple(request.command), stdin=request.stdin, user=request.user
+            request.service, request.component, command, stdin=request.stdin, user=request.user
         )
         async with contextlib.aclosing(self._until_stopping(outputs)) as found:
             async for output in found:
@@ -189,7 +199,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         return node_pb2.DrainResponse(results=[to_wire(each) for each in results])
 
     async def TakeSnapshot(self, request: node_pb2.TakeSnapshotRequest, context: Any) -> Any:
-        return node_pb2.TakeSnapshotResponse(snapshot=to_wire(await self._agent.snapshot()))
+        return node_pb2.TakeSnapshotResponse(snapshot=to_wire(await self._agent.snapshot(_mutation(request))))
 
     async def ListSnapshots(self, request: node_pb2.ListSnapshotsRequest, context: Any) -> Any:
         snapshots = await self._agent.list_snapshots()
@@ -234,16 +244,25 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             await asyncio.wait(waiting)
 
 
-def _within(value: int, least: int, most: int, name: str) -> int:
+def _within(value: N, least: float, most: float, name: str) -> N:
+    # Not a number is not within anything.
     if not least <= value <= most:
         raise InvalidInput(f"{name} is {value}; {least} to {most} is taken")
     return value
+
+
+def _since(request: Any) -> float:
+    return float(_within(request.since, 0, LAST_MOMENT, "since"))
 
 
 async def _chunks(requests: AsyncIterator[node_pb2.PushFileRequest]) -> AsyncIterator[bytes]:
     async for message in requests:
         if message.WhichOneof("kind") != "chunk":
             raise InvalidInput("a push has one header; nothing was written")
+        if len(message.chunk) > MOST_CHUNK_BYTES:
+            raise InvalidInput(
+                f"a chunk has {len(message.chunk)} bytes; nothing was written", hint="a chunk has at most 1 MiB"
+            )
         yield message.chunk
 
 
@@ -260,6 +279,7 @@ class AccountServicer(account_pb2_grpc.AccountServiceServicer):
             )
         assert self._door.local is not None
         token, identity = await self._door.local.login(request.user, request.password)
+        guard.note_caller(identity.subject)
         return account_pb2.LoginResponse(token=token, caller=_caller_message(identity))
 
     async def Logout(self, request: account_pb2.LogoutRequest, context: Any) -> Any:

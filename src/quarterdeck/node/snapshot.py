@@ -26,12 +26,14 @@ def take(connection: sqlite3.Connection, folder: Path, *, now: float, keep: int)
     Raises `StorageRefused` when the disk does not take it; nothing half-made stays then.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _give_to_owner_of(folder.parent, folder)
     _sweep(folder)
     target = folder / f"{_PREFIX}{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S.%fZ}{_SUFFIX}"
     unfinished = folder / f".{target.name}.part"
     try:
         connection.execute("VACUUM INTO ?", (str(unfinished),))
         unfinished.chmod(0o600)
+        _give_to_owner_of(folder, unfinished)
         check(unfinished)
         _sync(unfinished)
         unfinished.replace(target)
@@ -69,7 +71,7 @@ def find(folder: Path, name: str) -> Path:
     path = folder / Path(name).name
     if Path(name).name != name and Path(name).parent.resolve() != folder.resolve():
         raise NotFound(f"{name} is no snapshot of this node", hint=f"snapshots lie in {folder}")
-    if not path.is_file():
+    if len(os.fsencode(path.name)) > 255 or not path.is_file():
         there = ", ".join(Path(each.path).name for each in listed(folder)[:5]) or "none"
         raise NotFound(f"there is no snapshot {path.name}", hint=f"the newest: {there}")
     return path
@@ -90,17 +92,42 @@ def check(path: Path) -> None:
 def put_back(snapshot: Path, registry: Path) -> None:
     """Copy a checked snapshot into the registry's place, atomically. The registry must be closed."""
     unfinished = registry.with_name(f".{registry.name}.restore")
-    with closing(sqlite3.connect(f"file:{snapshot}?mode=ro&immutable=1", uri=True)) as source:
+    unfinished.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(f"file:{snapshot}?mode=ro&immutable=1", uri=True)) as source:
+            source.execute("VACUUM INTO ?", (str(unfinished),))
+        unfinished.chmod(0o600)
+        _give_to_owner_of(registry.parent, unfinished)
+        _sync(unfinished)
+    except BaseException:
         unfinished.unlink(missing_ok=True)
-        source.execute("VACUUM INTO ?", (str(unfinished),))
-    unfinished.chmod(0o600)
-    _sync(unfinished)
+        raise
     # A log of the old file would be applied to the new one: it goes first (the old file is whole without it,
     # closing it wrote everything in).
     for ending in ("-wal", "-shm"):
         registry.with_name(registry.name + ending).unlink(missing_ok=True)
     unfinished.replace(registry)
     _sync(registry.parent)
+
+
+def keep_aside(registry: Path, now: float) -> Path:
+    """Give the closed registry a second name, with the log of what is not in it yet; that name.
+
+    The registry stays where it is. Raises `OSError`.
+    """
+    kept = registry.with_name(f"{registry.name}.before-restore-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S.%fZ}")
+    for ending in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            os.link(registry.with_name(registry.name + ending), kept.with_name(kept.name + ending))
+    _sync(registry.parent)
+    return kept
+
+
+def _give_to_owner_of(folder: Path, path: Path) -> None:
+    """What root makes in the agent's folder is to be read by the agent and by the daily snapshot."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and path.stat().st_uid != owner.st_uid:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _sweep(folder: Path) -> None:

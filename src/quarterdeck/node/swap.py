@@ -11,7 +11,7 @@ import logging
 import time
 from contextlib import suppress
 
-from quarterdeck.errors import NotFound, QuarterdeckError
+from quarterdeck.errors import NotFound, QuarterdeckError, StorageRefused
 from quarterdeck.node.context import NEW, OLD, Context, Emit, Made, progress, seen
 from quarterdeck.node.model import ComponentRecord, Observed
 from quarterdeck.node.probe import trouble
@@ -56,7 +56,11 @@ class Swap:
         reason, container = await self._put_in_place(identity)
         if reason:
             return await self._put_back(reason)
-        await self._commit(container)
+        try:
+            await self._commit(container)
+        except QuarterdeckError as error:
+            # The registry still names the old one: that one must be what runs.
+            return await self._put_back(f"it could not be written down: {error.message}")
         if self._old is not None:
             await self._remove_old()
         self._emit("healthy")
@@ -103,7 +107,7 @@ class Swap:
         try:
             await self._runtime.remove(self._name + OLD)
         except QuarterdeckError as error:
-            # It is stopped and out of the way; the monitor and the next start try again.
+            # It is stopped and out of the way; the next swap and the next start of the agent remove it.
             log.warning("the old container %s was not removed: %s", self._name + OLD, error.message)
 
     async def _put_back(self, reason: str) -> ComponentResult:
@@ -124,7 +128,8 @@ class Swap:
         except QuarterdeckError as error:
             return self._failed(f"{reason}; and the old one could not be put back: {error.message}")
         old = self._old
-        await self._context.store.write(lambda registry: registry.observe(old.service, old.name, watched))
+        with suppress(StorageRefused):
+            await self._context.store.write(lambda registry: registry.observe(old.service, old.name, watched))
         return ComponentResult(
             self._made.spec.name, "restored", reason, watched.container_id, watched.image_digest, self._seconds()
         )

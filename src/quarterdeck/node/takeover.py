@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from quarterdeck.node import reconcile
 from quarterdeck.node.context import NEW, OLD, Context, Made, event, seen
-from quarterdeck.node.deploy import checked
 from quarterdeck.node.model import (
     NAME,
     ComponentRecord,
@@ -24,11 +23,13 @@ from quarterdeck.node.model import (
 )
 from quarterdeck.node.podman_json import LABEL_SPEC, observed
 from quarterdeck.node.podman_real import real_spec
+from quarterdeck.node.preparing import checked
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     AdoptedContainer,
     AdoptResult,
     FieldChange,
+    ServiceResult,
     SyncItem,
     SyncSummary,
 )
@@ -36,25 +37,34 @@ from quarterdeck.node.runtime import Container, Image
 
 
 async def sync(
-    context: Context, services: Sequence[ServiceDef], *, operation: str, plan_only: bool, prune: bool
+    context: Context,
+    services: Sequence[ServiceDef],
+    *,
+    operation: str,
+    plan_only: bool,
+    prune: bool,
+    apply: bool = False,
 ) -> tuple[SyncSummary, tuple[str, ...]]:
     """Make the registry say what the definitions say; the summary, and the services that `prune` must purge.
 
-    Containers are not touched here. Raises `InvalidInput` for definitions that cannot be right (nothing is
-    changed then).
+    Containers are not touched here; with `apply` the caller deploys next. Raises `InvalidInput` for definitions that
+    cannot be right (nothing is changed then).
     """
     for service in services:
         checked(service)
     names = [each.name for each in services]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise InvalidInput(f"defined more than once: {', '.join(doubled)}")
+    asked_at = time.time()
     containers = {each.name: each for each in await context.runtime.list()}
     made = {each.name: [await _made(context, each.name, spec) for spec in each.components] for each in services}
 
     def work(registry: Registry) -> tuple[SyncSummary, tuple[str, ...]]:
         before = {each.name: each for each in registry.services()}
         items = [
-            _sync_one(registry, service, made[service.name], before, containers, plan_only=plan_only)
+            _sync_one(
+                registry, service, made[service.name], before, containers, asked_at, plan_only=plan_only, apply=apply
+            )
             for service in services
         ]
         undefined = tuple(name for name, each in before.items() if each.managed and name not in names)
@@ -81,8 +91,10 @@ def _sync_one(
     made: Sequence[Made],
     before: dict[str, ServiceRecord],
     containers: dict[str, Container],
+    asked_at: float,
     *,
     plan_only: bool,
+    apply: bool,
 ) -> SyncItem:
     record = before.get(service.name)
     if record is not None and not record.managed:
@@ -105,15 +117,35 @@ def _sync_one(
             ServiceRecord(service.name, generation, (), service.active, service.enforce, True,
                           record.paused if record else False, service.node, time.time())
         )  # fmt: skip
-        for each in record.components if record else ():
+        # With `apply` a deploy follows, which removes the containers of those that are defined no more.
+        for each in record.components if record and not apply else ():
             if service.component(each.name) is None:
                 registry.remove_component(service.name, each.name)
-        for each_made in made:
-            registry.put_component(_component_row(service, each_made, record, containers, generation))
+        rows = [_component_row(service, each_made, record, containers, asked_at, generation) for each_made in made]
+        for row in rows:
+            registry.put_component(row)
         registry.order_components(service.name, [each.name for each in service.components])
         registry.add_event(event(service.name, "", "sync", f"generation {generation}"))
-        registry.add_history(service, generation, time.time(), "", ok=True)
+        if not any(reconcile.drift(each) for each in rows):
+            # History is of what ran: a definition that only the registry has heard of is none to go back to.
+            registry.add_history(service, generation, time.time(), "", ok=True)
     return SyncItem(service.name, "created" if record is None else "updated", generation, changes)
+
+
+def applied(item: SyncItem, result: ServiceResult) -> SyncItem:
+    """A service's part of the summary once its definition was deployed too."""
+    told = [each for each in result.components if each.outcome != "unchanged"]
+    text = "; ".join(f"{each.component}: {each.message or each.outcome}" for each in told)
+    if item.outcome == "failed" or not result.ok:
+        return replace(item, outcome="failed", message="; ".join(filter(None, (item.message, text))))
+    if not told:
+        return item
+    return replace(
+        item,
+        outcome="updated" if item.outcome == "unchanged" else item.outcome,
+        generation=result.generation,
+        message=text,
+    )
 
 
 def _taken(service: ServiceDef, before: dict[str, ServiceRecord]) -> list[str]:
@@ -148,11 +180,12 @@ def _component_row(
     made: Made,
     record: ServiceRecord | None,
     containers: dict[str, Container],
+    asked_at: float,
     generation: int,
 ) -> ComponentRecord:
     old = record.component(made.spec.name) if record else None
     name = container_name(service.name, made.spec.name)
-    watched = seen(containers.get(name), old.observed if old else Observed())
+    watched = seen(containers.get(name), old.observed if old else Observed(), at=asked_at)
     return ComponentRecord(
         service=service.name,
         spec=made.spec,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from quarterdeck.node.model import (
     ENV_NAME,
@@ -29,6 +29,12 @@ _VOLUME_OPTIONS = frozenset((
     "bind", "rbind", "shared", "rshared", "slave", "rslave", "private", "rprivate",
 ))
 # fmt: on
+# Podman 4 hangs, with a lock held, on a runtime's error message over 64 KiB; these stand in such messages whole.
+MOST_PATH_BYTES = 4096
+MOST_USER_BYTES = 256
+# Linux takes no longer argument.
+MOST_WORD_BYTES = 131_071
+SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 _NAME_RULE = "lower-case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, at most 63"
@@ -87,6 +93,21 @@ def format_memory(size: int) -> str:
     return str(size)
 
 
+def command_problem(command: Sequence[str], user: str = "") -> str:
+    """What is wrong with a command and the user that runs it; empty when nothing is."""
+    if not command or not command[0]:
+        return "a command is a program and its arguments"
+    if any("\0" in word for word in (*command, user)):
+        return "a command and its user hold no NUL character"
+    if len(command[0].encode()) > MOST_PATH_BYTES:
+        return f"a program's name has at most {MOST_PATH_BYTES} bytes"
+    if any(len(word.encode()) > MOST_WORD_BYTES for word in command):
+        return f"an argument has at most {MOST_WORD_BYTES} bytes"
+    if len(user.encode()) > MOST_USER_BYTES:
+        return f"a user's name has at most {MOST_USER_BYTES} bytes"
+    return ""
+
+
 def problems(service: ServiceDef) -> tuple[Problem, ...]:
     """Everything that is wrong with a definition; empty when it can be deployed."""
     return tuple(_service_problems(service))
@@ -125,6 +146,13 @@ def _component_problems(key: str, component: ComponentSpec) -> Iterator[Problem]
         yield Problem(f"{key}.name", f"{component.name!r} is not a name; use {_NAME_RULE}")
     if not _IMAGE.fullmatch(component.image):
         yield Problem(f"{key}.image", f"{component.image!r} is not an image; write registry/name:tag")
+    for where, command in (("entrypoint", component.entrypoint), ("cmd", component.cmd)):
+        if command and (wrong := command_problem(("program", *command[1:]) if not command[0] else command)):
+            yield Problem(f"{key}.{where}", wrong)
+    if wrong := command_problem(("program",), component.user):
+        yield Problem(f"{key}.user", wrong)
+    if wrong := command_problem((component.workdir or "/",)):
+        yield Problem(f"{key}.workdir", wrong.replace("program's name", "folder's path"))
     if component.restart not in RESTARTS:
         yield Problem(f"{key}.restart", f"{component.restart!r} is not one of {', '.join(RESTARTS)}")
     for name, value in component.env.items():
@@ -136,7 +164,7 @@ def _component_problems(key: str, component: ComponentSpec) -> Iterator[Problem]
         if path.startswith("/") or not path or any(part in ("", ".", "..") for part in path.split("/")):
             yield Problem(f"{key}.env_files[{number}]", f"{path!r} leads out; write a path below the service's folder")
     for number, secret in enumerate(component.secrets):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}", secret.name):
+        if not SECRET_NAME.fullmatch(secret.name):
             yield Problem(f"{key}.secrets[{number}]", f"{secret.name!r} is not a secret's name")
         if secret.kind == "env" and not ENV_NAME.fullmatch(secret.target or secret.name):
             yield Problem(
@@ -184,6 +212,8 @@ def _limit_problems(key: str, component: ComponentSpec) -> Iterator[Problem]:
     if check is not None:
         if not check.command:
             yield Problem(f"{key}.healthcheck.command", 'is an argument list such as ["curl", "-f", "localhost"]')
+        elif wrong := command_problem(check.command):
+            yield Problem(f"{key}.healthcheck.command", wrong)
         if check.interval <= 0 or check.timeout <= 0 or check.retries < 1 or check.start_period < 0:
             yield Problem(f"{key}.healthcheck", "interval, timeout and retries are above 0")
 

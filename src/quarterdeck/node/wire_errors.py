@@ -38,6 +38,10 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuarterdeckError]] = {
 }
 
 
+class Unreachable(Unavailable):
+    """The connection failed: unlike any other `Unavailable`, this is no answer of the node."""
+
+
 def status_of(error: QuarterdeckError) -> grpc.StatusCode:
     """The status of an error."""
     return grpc.StatusCode[error.grpc_status]
@@ -80,7 +84,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError, *, who: str) -> QuarterdeckError
     return kind(f"{who}: {text}")
 
 
-def _unreachable(text: str, who: str) -> Unavailable:
+def _unreachable(text: str, who: str) -> Unreachable:
     reason = text
     hint = "`qd node info` shows the address; is `qd node serve` up?"
     # gRPC tells the reason of a failed handshake in words only.
@@ -94,7 +98,7 @@ def _unreachable(text: str, who: str) -> Unavailable:
         reason = "the connection is refused"
     elif "timed out" in text.lower() or "timeout" in text.lower():
         reason = "the connection timed out"
-    return Unavailable(f"{who} is unreachable: {reason[:300]}", hint=hint)
+    return Unreachable(f"{who} is unreachable: {reason[:300]}", hint=hint)
 
 
 def _decoded(value: Any) -> QuarterdeckError:

@@ -236,10 +236,11 @@ def test_show_export_edit_and_where_definitions_come_from(person: Person, name: 
     file.unlink()
     # From the node's registry now: the same, so nothing changes.
     assert person.qd("service", "deploy", name, "--json").json["components"][0]["outcome"] == "unchanged"
-    editor = person.folder / "editor"
-    editor.write_text('#!/bin/sh\nsed -i s/1000/3000/ "$1"\n')
+    # Its name needs quotes, and it has an option.
+    editor = person.folder / "my editor"
+    editor.write_text('#!/bin/sh\nsed -i s/1000/3000/ "$2"\n')
     editor.chmod(0o755)
-    done = person.qd("service", "edit", name, env={"EDITOR": str(editor)})
+    done = person.qd("service", "edit", name, env={"EDITOR": f"'{editor}' --wait"})
     assert "exported from node n1" in done.err
     assert "3000" in file.read_text()
     assert "replace" in person.qd("service", "deploy", name, "--plan").out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ pytestmark = [pytest.mark.podman, pytest.mark.slow]
 DOCS = ROOT / "docs" / "nodes.md"
 BLOCK = re.compile(r"^```(?P<kind>sh|toml) (?P<name>\S+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
+    # Stands for apt: what the documentation installs must be there already, as it is in CI.
+    "apt-get": """\
+        for each in "$@"; do
+          case $each in install | -y) ;; *) dpkg-query -W "$each" >/dev/null || exit 1 ;; esac
+        done
+        """,
     "qd": 'exec {python} -m support.qd_nodes "$@"\n',
     # Stands for systemd: starts and stops this test's agent.
     "systemctl": """\
@@ -45,7 +52,7 @@ class Machine:
         self.fingerprint = ""
         self.snapshot = ""
         for each in (folder / "etc", folder / "state", folder / "srv", folder / "bin", self.person.definitions):
-            each.mkdir(parents=True)
+            each.mkdir(parents=True, exist_ok=True)
         config = (ROOT / "deploy" / "examples" / "node.toml").read_text()
         changes = {
             "/var/lib/quarterdeck-node": str(folder / "state"),
@@ -84,7 +91,7 @@ class Machine:
             "services/web.toml", f"services/{word}web.toml"
         )
 
-    def run(self, text: str) -> str:
+    def run(self, text: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
         """Run lines as bash would, stopping at the first that fails; the password is on standard input."""
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         done = subprocess.run(
@@ -93,8 +100,8 @@ class Machine:
             capture_output=True,
             text=True,
             timeout=100,
-            env=self.person.environment({"PATH": path, "QD_LOGIN_PASSWORD": PASSWORD}),
-            cwd=self.person.folder / "config",
+            env=self.person.environment({"PATH": path, "QD_LOGIN_PASSWORD": PASSWORD, **(env or {})}),
+            cwd=cwd or self.person.folder / "config",
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}\n{self.log()[-2000:]}"
         return done.stdout + done.stderr
@@ -159,7 +166,11 @@ def test_the_documentation_works_as_written(machine: Machine) -> None:
         assert podman("inspect", "--format", "{{.Config.Image}}", f"{word}web-front") == IMAGE
         run("accounts")
 
+        # It really expires; the very next call tells, and the block of the runbook mends it.
+        machine.run(f"qd node init --dir {machine.folder}/etc --renew --days 0.00001; sleep 1")
+        assert "or has expired" in machine.run("qd node list || true")
         run("expired")
+        assert " up " in machine.run("qd node list")
         assert f"{word}web on node-1" in run("disk").replace("exit", "")
         machine.snapshot = sorted((machine.folder / "state" / "snapshots").iterdir())[-1].name
         assert f"{word}web" in run("restore")
@@ -185,3 +196,74 @@ def test_the_documentation_works_as_written(machine: Machine) -> None:
         told = run("bootstrap")
         assert "nothing would change" in told
         assert podman("inspect", "--format", "{{.Id}}", f"{word}shop") == made
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.timeout(400)
+def test_the_installation_works_as_written_and_again(machine: Machine) -> None:
+    root = machine.folder / "root"
+    given = ("PIP_", "SSL_", "REQUESTS_", "HTTP", "http", "NO_PROXY", "no_proxy")
+    env = {name: value for name, value in os.environ.items() if name.startswith(given)}
+    # From what pip installed alone, not from this clone.
+    env |= {"DESTDIR": str(root), "QD_INSTALL_USER": "root", "PYTHONPATH": ""}
+    (root / "usr/local/bin").mkdir(parents=True)
+    text = blocks()["install"].replace("/opt/", f"{root}/opt/").replace("/usr/local/", f"{root}/usr/local/")
+    qd = root / "usr/local/bin/qd"
+
+    def run(text: str) -> str:
+        return machine.run(text, cwd=ROOT, env=env)
+
+    assert "Quarterdeck in /opt/quarterdeck" in run(text)
+    version = run(f"{qd} --version")
+    assert "serve" in run(f"{qd} node --help")
+    before = (root / "opt/quarterdeck/bin/qd").stat().st_mtime_ns
+    assert "install: nothing to change" in run(text)
+    assert (root / "opt/quarterdeck/bin/qd").stat().st_mtime_ns == before
+    # A broken installation is what an upgrade mends.
+    (module,) = (root / "opt/quarterdeck/lib").glob("python3*/site-packages/quarterdeck/node/agent.py")
+    module.unlink()
+    assert "Quarterdeck in /opt/quarterdeck" in run("deploy/install.sh --source . --upgrade")
+    assert module.exists()
+    assert run(f"{qd} --version") == version
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MB for what the agent keeps."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "qd-test", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_a_full_disk_refuses_changes_and_nothing_else(tmp_path: Path, small_disk: Path, machine: Machine) -> None:
+    with podman_env.prefix() as word:
+        parts = blocks()
+        told = machine.run(machine.translated(parts["init"], word))
+        machine.fingerprint = next(each for each in told.split() if each.startswith("sha256:"))
+        machine.wait()
+        machine.run(machine.translated(parts["join"], word))
+        file = machine.person.define(f"{word}web", IMAGE, node="node-1")
+        machine.run(f"qd service deploy {word}web")
+        made = podman("inspect", "--format", "{{.Id}}", f"{word}web-web")
+
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as full, contextlib.suppress(OSError):
+            while True:
+                full.write(bytes(4096))
+        assert shutil.disk_usage(small_disk).free == 0
+        file.write_text(file.read_text().replace("1000", "2000"))
+        refused = machine.run(f"! qd service deploy {word}web")
+        assert "disk is full" in refused, refused
+        assert "disk is full" in machine.run("! qd node snapshot")
+        # Containers and reads go on.
+        assert podman("inspect", "--format", "{{.Id}} {{.State.Status}}", f"{word}web-web") == f"{made} running"
+        assert f"{word}web" in machine.run("qd service list")
+        assert f"{word}web" in machine.run("qd service ps")
+
+        filler.unlink()
+        assert f"{word}web on node-1" in machine.run(machine.translated(parts["disk"], word))
+        machine.run(f"qd service deploy {word}web")
+        assert podman("inspect", "--format", "{{.Config.Cmd}}", f"{word}web-web") == "[/bin/sleep 2000]"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -101,4 +103,31 @@ def test_a_full_disk_does_not_refuse_calls(tmp_path: Path, caplog: pytest.LogCap
         audit.write(record(1))
     assert "cannot be written" in caplog.text
     assert '"caller":"eva"' in caplog.text
+    audit.close()
+
+
+def test_audit_that_cannot_rotate_keeps_its_file_and_writes_into_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    audit = AuditFile(path, rotate_bytes=300, keep=2)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(each) for each in os.listdir("/proc/self/fd"))
+    try:
+        # No descriptor is left, as when very many connections are open.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        for number in range(10):
+            audit.write(AuditRecord(1.0, f"/m{number}", "eva", "peer", "OK", 1.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    kept = [json.loads(line)["method"] for line in path.read_text().splitlines()]
+    assert kept == [f"/m{number}" for number in range(10)]
+    # What is opened next must not be what the audit writes into.
+    others = [(tmp_path / f"other{number}").open("w") for number in range(highest + 2)]
+    for number in range(10, 30):
+        audit.write(AuditRecord(1.0, f"/m{number}", "eva", "peer", "OK", 1.0))
+    for other in others:
+        other.close()
+        assert Path(other.name).read_text() == ""
+    # Once there are descriptors again it rotates.
+    assert len(path.read_bytes()) < 300
+    assert (tmp_path / "audit.jsonl.1").exists()
     audit.close()

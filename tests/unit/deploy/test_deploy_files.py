@@ -16,7 +16,8 @@ from quarterdeck.config import convert
 from quarterdeck.node import servicedef
 from quarterdeck.node.cli_settings import CliFile, NodeTable
 from quarterdeck.node.deffields import COMPONENT_KEYS
-from quarterdeck.node.settings import NodeFile, load_node_settings
+from quarterdeck.node.engine import STOP_SECONDS
+from quarterdeck.node.settings import ListenTable, NodeFile, load_node_settings
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
@@ -27,6 +28,17 @@ def needed(program: str) -> None:
         if os.environ.get("QD_CI") == "1":
             pytest.fail(f"{program} must be installed here", pytrace=False)
         pytest.skip(f"{program} is not installed")
+
+
+def test_ci_installs_the_programs_that_are_needed_here() -> None:
+    needed("dpkg-query")
+    script = (DEPLOY.parent / ".ci" / "run").read_text()
+    packages = {word for line in re.findall(r"^ *debian (.*)$", script, re.MULTILINE) for word in line.split()}
+    for program in ("systemd-analyze", "shellcheck", "podman"):
+        if (path := shutil.which(program)) is not None:
+            found = subprocess.run(["dpkg-query", "-S", f"*{Path(path).name}"], capture_output=True, text=True).stdout
+            owners = {line.split(":")[0] for line in found.splitlines() if line.endswith(f"bin/{program}")}
+            assert owners & packages, f"{program} is of {owners}"
 
 
 def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> set[str]:
@@ -122,6 +134,13 @@ def test_containers_outlive_both_units_and_the_snapshot_is_daily() -> None:
     timer = (DEPLOY / "systemd" / "quarterdeck-snapshot.timer").read_text()
     assert "OnCalendar=*-*-* 02:00:00 UTC" in timer
     assert "RandomizedDelaySec=5min" in timer
+
+
+def test_the_agent_gets_the_time_that_it_takes_to_stop() -> None:
+    text = (DEPLOY / "systemd" / "quarterdeck-node.service").read_text()
+    match = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+    assert match
+    assert int(match[1]) > ListenTable().drain_seconds + STOP_SECONDS
 
 
 def test_the_script_passes_shellcheck() -> None:

@@ -47,7 +47,10 @@ async def unix_race() -> AsyncIterator[None]:
     before = loop.get_exception_handler()
 
     def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(context.get("exception"), asyncio.InvalidStateError):
+        callback = getattr(context.get("handle"), "_callback", None)
+        # Only that: the loop itself, not a task, sets the result of a future that was cancelled.
+        late = getattr(callback, "__name__", "") == "set_result" and callback.__self__.cancelled()
+        if late and isinstance(context.get("exception"), asyncio.InvalidStateError):
             return
         if before is not None:
             before(loop, context)

@@ -7,13 +7,16 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, StorageRefused
+from quarterdeck.node import swap
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, Secret, ServiceDef
+from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, Secret, ServiceDef, Volume
+from quarterdeck.node.probe import trouble
 from quarterdeck.node.results import DeployProgress, PushRequest, ServiceResult
 from support import podman_env
 from support.podman_env import IMAGE, IMAGE_2, podman
@@ -192,6 +195,20 @@ async def test_history_and_rollback(agent: NodeAgent, name: str) -> None:
         [each async for each in agent.rollback(name, Mutation(), generation=77)]
 
 
+async def test_a_rollback_asked_for_twice_under_one_id_goes_back_once(agent: NodeAgent, name: str) -> None:
+    for value in "123":
+        await deploy(agent, ServiceDef(name, (component("a", env={"V": value}),)))
+    answers = [
+        [each async for each in agent.rollback(name, Mutation(operation_id=f"{name}-r"))][-1].final for _ in range(2)
+    ]
+    assert answers[0] is not None
+    assert answers[0] == answers[1]
+    assert dict((await agent.export(name)).components[0].env) == {"V": "2"}
+    await agent.stop_service(name, Mutation(operation_id=f"{name}-s"))
+    with pytest.raises(Conflict, match="another request"):
+        [each async for each in agent.rollback(name, Mutation(operation_id=f"{name}-s"))]
+
+
 async def test_a_retry_gets_the_first_answer_and_a_stale_generation_is_refused(agent: NodeAgent, name: str) -> None:
     service = ServiceDef(name, (component("a"),))
     first, _ = await deploy(agent, service, operation_id=f"{name}-op")
@@ -309,3 +326,60 @@ async def test_one_component_of_a_definition_alone(agent: NodeAgent, name: str) 
     assert [(each.component, each.outcome) for each in steps[-1].final.components] == [("b", "replaced")]
     exported = await agent.export(name)
     assert [dict(each.env) for each in exported.components] == [{}, {"V": "2"}]
+
+
+async def test_a_component_that_is_defined_no_more_gets_its_grace(agent: NodeAgent, name: str, tmp_path: Path) -> None:
+    script = "trap 'sleep 0.3; echo bye > /out/said; exit 0' TERM; while :; do sleep 0.1; done"
+    volume = Volume(str(tmp_path), "/out")
+    dropped = component("db", "sh", "-c", script, volumes=(volume,), stop_seconds=5)
+    await deploy(agent, ServiceDef(name, (component("a"), dropped)))
+    await anyio.sleep(0.3)
+    result, _ = await deploy(agent, ServiceDef(name, (component("a"),)))
+    assert [each.outcome for each in result.components] == ["unchanged", "removed"]
+    assert (tmp_path / "said").read_text() == "bye\n"
+    assert running(name) == [f"{name}-a=running"]
+
+
+async def test_what_is_started_again_is_looked_at_too(agent: NodeAgent, name: str, tmp_path: Path) -> None:
+    script = "test ! -e /in/bad || exit 3; exec sleep 600"
+    service = ServiceDef(name, (component("a", "sh", "-c", script, volumes=(Volume(str(tmp_path), "/in"),)),))
+    await deploy(agent, service)
+    podman("stop", "-t0", f"{name}-a")
+    (tmp_path / "bad").touch()
+    result, _ = await deploy(agent, service)
+    assert result.components[0].outcome == "failed"
+    assert "exit code 3" in result.components[0].message
+
+
+async def test_a_new_container_that_cannot_be_written_down_is_taken_back(
+    agent: NodeAgent, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy(agent, ServiceDef(name, (component("a", env={"V": "1"}),)))
+    before = podman("inspect", "--format", "{{.Id}}", f"{name}-a")
+    database = agent._engine.context.store._db
+
+    async def then_full(*args: Any, **more: Any) -> Any:
+        found = await trouble(*args, **more)
+        database.execute("PRAGMA query_only = 1")
+        return found
+
+    monkeypatch.setattr(swap, "trouble", then_full)
+    new = ServiceDef(name, (component("a", env={"V": "2"}),))
+    with pytest.raises(StorageRefused):
+        await deploy(agent, new)
+    assert podman("inspect", "--format", "{{.Id}}", f"{name}-a") == before
+    assert running(name) == [f"{name}-a=running"]
+    monkeypatch.undo()
+    database.execute("PRAGMA query_only = 0")
+    assert dict((await agent.export(name)).components[0].env) == {"V": "1"}
+    result, _ = await deploy(agent, new)
+    assert result.components[0].outcome == "replaced"
+
+
+async def test_a_plan_tells_what_would_fail(agent: NodeAgent, name: str) -> None:
+    podman("run", "-d", "--network", "none", "--name", f"{name}-b", IMAGE, "sleep", "600")
+    plan = await agent.plan(ServiceDef(name, (component("a", env_files=("none.env",)), component("b"), component("c"))))
+    assert [(each.component, each.action) for each in plan.actions] == [("a", "fail"), ("b", "fail"), ("c", "create")]
+    assert "none.env" in plan.actions[0].reason
+    assert "adopt" in plan.actions[1].reason
+    assert not plan.changes_nothing

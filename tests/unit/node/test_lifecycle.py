@@ -14,7 +14,7 @@ import pytest
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
+from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Secret, ServiceDef
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.results import PushRequest
 from support.podman_env import IMAGE, podman
@@ -121,6 +121,28 @@ async def test_status_compares_the_real_configuration_field_by_field(agent: Node
     assert found[("config", "cmd")] == ('["sleep","600"]', '["sleep","601"]')
     assert found[("spec", "spec hash")][1] == "foreign"
     assert not any(field.startswith(("labels", "user", "env.PATH")) for _, field in found)
+
+
+async def test_secrets_grace_and_the_times_of_a_check_are_compared_too(agent: NodeAgent, name: str) -> None:
+    await agent.set_secret(f"{name}s", b"s3cret-value", Mutation())
+    secrets = (Secret(f"{name}s", "env", "PW"), Secret(f"{name}s", "file", "pw"))
+    check = Healthcheck(("/bin/true",), interval=7, timeout=2.5, retries=4, start_period=3)
+    spec = component("a", secrets=secrets, stop_seconds=7, healthcheck=check)
+    await deployed(agent, ServiceDef(name, (spec,)))
+    assert (await agent.get_service_status(name)).drift == ()
+    podman("rm", "-f", "-t0", f"{name}-a")
+    checked = ("--health-cmd", "CMD /bin/true", "--health-timeout", "9s", "--health-retries", "4",
+               "--health-interval", "disable")  # fmt: skip
+    podman("run", "-d", "--network", "none", "--name", f"{name}-a", "--stop-timeout", "3", *checked, IMAGE,
+           "sleep", "600")  # fmt: skip
+    status = await agent.get_service_status(name)
+    found = {each.field: (each.desired, each.actual) for each in status.drift if each.kind == "config"}
+    assert found == {
+        "stop_seconds": ("7", "3"),
+        "healthcheck.times": ("7/2.5/4 after 3", "7/9/4"),
+        "secrets": (f"variable PW, file of {name}s", ""),
+    }
+    assert "s3cret-value" not in repr(status)
 
 
 async def test_logs_are_merged_by_time_and_followed(agent: NodeAgent, name: str) -> None:

@@ -158,6 +158,37 @@ async def test_flapping_is_alerted_and_a_failing_alert_command_is_an_event(optio
         assert len(await events(agent, name, "flap")) == 1
 
 
+async def test_the_end_of_flapping_is_told(options: AgentOptions, name: str) -> None:
+    monitor = MonitorOptions(list_seconds=0.3, flap_count=4, flap_seconds=4, drift_seconds=600, cooldown_seconds=600)
+    async with NodeAgent.open(replace(options, monitor=monitor)) as agent:
+        await deployed(agent, ServiceDef(name, (component("c", restart="no"),)))
+        await agent._engine.monitor.looked()
+        for number in range(2):
+            podman("kill", f"{name}-c")
+            await until(agent, name, "state", number=2 * number + 1)
+            podman("start", f"{name}-c")
+            await until(agent, name, "state", number=2 * number + 2)
+        raised = await until(agent, name, "flap")
+        over = await until(agent, name, "flap-over")
+        assert "4 changes of state" in raised[0].message
+        assert over[0].at > raised[0].at
+
+
+async def test_an_alert_command_that_hangs_is_ended_and_told(options: AgentOptions, name: str, tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    monitor = MonitorOptions(
+        list_seconds=0.3, drift_seconds=0.1, alert_command=("/bin/sh", "-c", script), alert_timeout_seconds=0.5
+    )
+    async with NodeAgent.open(replace(options, monitor=monitor)) as agent:
+        await deployed(agent, ServiceDef(name, (component("c", restart="no"),)))
+        podman("kill", f"{name}-c")
+        failed = await until(agent, name, "alert-failed")
+        assert "0.5 s" in failed[0].message
+        number = int((tmp_path / "pid").read_text())
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+
+
 async def test_enforcing_undoes_drift_only_where_asked(options: AgentOptions, name: str) -> None:
     quick = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=0.05))
     async with NodeAgent.open(quick) as agent:

@@ -68,31 +68,36 @@ def test_create_of_the_least_is_short() -> None:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (podman_args.pull("r/i:1", insecure=True), ["pull", "--quiet", "--tls-verify=false", "r/i:1"]),
-        (podman_args.pull("r/i:1"), ["pull", "--quiet", "r/i:1"]),
-        (podman_args.start("x"), ["start", "x"]),
-        (podman_args.stop("x", 5), ["stop", "--time", "5", "x"]),
-        (podman_args.remove("x"), ["rm", "--force", "--ignore", "--volumes", "--time", "0", "x"]),
-        (podman_args.rename("x", "y"), ["rename", "x", "y"]),
-        (podman_args.inspect("x"), ["container", "inspect", "x"]),
+        (podman_args.pull("r/i:1", insecure=True), ["pull", "--quiet", "--tls-verify=false", "--", "r/i:1"]),
+        (podman_args.pull("r/i:1"), ["pull", "--quiet", "--", "r/i:1"]),
+        (podman_args.start("x"), ["start", "--", "x"]),
+        (podman_args.stop("x", 5), ["stop", "--time", "5", "--", "x"]),
+        (podman_args.remove("x"), ["rm", "--force", "--ignore", "--volumes", "--time", "0", "--", "x"]),
+        (podman_args.rename("x", "y"), ["rename", "--", "x", "y"]),
+        (podman_args.inspect("x"), ["container", "inspect", "--", "x"]),
         (podman_args.listing(), ["ps", "--all", "--no-trunc", "--format", "json"]),
-        (podman_args.logs("x", tail=0, since=0, follow=True), ["logs", "--timestamps", "--tail", "0", "--follow", "x"]),
+        (
+            podman_args.logs("x", tail=0, since=0, follow=True),
+            ["logs", "--timestamps", "--tail", "0", "--follow", "--", "x"],
+        ),
         (
             podman_args.logs("x", tail=None, since=1.5, follow=False),
-            ["logs", "--timestamps", "--since", "1970-01-01T00:00:01.500000Z", "x"],
+            ["logs", "--timestamps", "--since", "1970-01-01T00:00:01.500000Z", "--", "x"],
         ),
         (
             podman_args.execute("x", ["ls", "-l"], user="1", stdin=True),
-            ["exec", "--interactive", "--user", "1", "x", "ls", "-l"],
+            ["exec", "--interactive", "--user", "1", "--", "x", "ls", "-l"],
         ),
         (
             podman_args.events(0),
             ["events", "--format", "json", "--filter", "type=container", "--since", "1970-01-01T00:00:00Z"],
         ),
-        (podman_args.healthcheck("x"), ["healthcheck", "run", "x"]),
-        (podman_args.secret_create("s"), ["secret", "create", "s", "-"]),
-        (podman_args.exists("secret", "s"), ["secret", "inspect", "s"]),
-        (podman_args.exists("image", "i"), ["image", "exists", "i"]),
+        (podman_args.healthcheck("x"), ["healthcheck", "run", "--", "x"]),
+        (podman_args.secret_create("s"), ["secret", "create", "--", "s", "-"]),
+        (podman_args.secret_create("s", replace=True), ["secret", "create", "--replace", "--", "s", "-"]),
+        (podman_args.secret_remove("s"), ["secret", "rm", "--", "s"]),
+        (podman_args.exists("secret", "s"), ["secret", "inspect", "--", "s"]),
+        (podman_args.exists("image", "i"), ["image", "exists", "--", "i"]),
     ],
 )
 def test_the_other_lists(made: list[str], expected: list[str]) -> None:
@@ -200,3 +205,18 @@ def test_no_value_ever_becomes_an_option(env: dict[str, str]) -> None:
     assert made.index("--") < made.index("img") < made.index("--privileged")
     for name, value in env.items():
         assert made[made.index(f"{name}={value}") - 1] == "--env"
+
+
+@given(st.text(min_size=1).map(lambda text: f"-{text}"))
+def test_no_name_ever_becomes_an_option(name: str) -> None:
+    lists = [
+        podman_args.pull(name), podman_args.image_inspect(name), podman_args.start(name), podman_args.stop(name, 1),
+        podman_args.remove(name), podman_args.rename(name, name), podman_args.inspect(name),
+        podman_args.exists("container", name), podman_args.exists("secret", name),
+        podman_args.logs(name, tail=1, since=0, follow=False), podman_args.healthcheck(name),
+        podman_args.execute(name, ["true"], user="", stdin=False),
+        podman_args.secret_create(name), podman_args.secret_remove(name),
+    ]  # fmt: skip
+    for made in lists:
+        assert made[made.index("--") + 1] == name
+        assert name not in made[: made.index("--")] or name == "--"

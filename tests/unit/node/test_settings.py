@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.node.cli_settings import NodeTable, add_node, load_cli_settings, remove_node
 from quarterdeck.node.options import MonitorOptions
-from quarterdeck.node.settings import MonitorTable, load_node_settings
+from quarterdeck.node.settings import MonitorTable, NodeFile, NodeSettings, load_node_settings
 
 MINIMAL = 'name = "n1"\n[tls]\ncert = "tls/node.pem"\nkey = "tls/node.key"\n'
 
@@ -87,6 +91,52 @@ def test_every_key_can_be_overridden(file: Path, monkeypatch: pytest.MonkeyPatch
     assert options.monitor == MonitorOptions(enabled=False, list_seconds=2.5, alert_command=("/bin/alert", "now"))
     assert options.insecure_registries == ("localhost:5000",)
     assert (found.auth.roles, options.labels) == ({"boss": "admin"}, {"zone": "a"})
+
+
+def keys_of(kind: type[msgspec.Struct], *before: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key of the file, with its type: what is added to it is tested, too."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from keys_of(field.type, *before, field.name)
+        else:
+            yield (*before, field.name), hints[field.name]
+
+
+def another(kind: Any, key: str) -> tuple[str, Any]:
+    """A value that is the default of no key, as a variable says it and as the file's."""
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    match typing.get_origin(kind) or kind:
+        case typing.Literal:
+            chosen = typing.get_args(kind)[-1]
+            return chosen, chosen
+        case value if value is bool:
+            return "false", False
+        case value if value is int:
+            return "4321", 4321
+        case value if value is float:
+            return "432.5", 432.5
+        case value if value is list:
+            return '["one", "two"]', ["one", "two"]
+        case value if value is dict:
+            return '{ boss = "viewer" }', {"boss": "viewer"}
+        case value if value is str:
+            return f"other-{key.replace('_', '-')}", f"other-{key.replace('_', '-')}"
+    raise AssertionError(f"{key} is a {kind}: say here how a variable gives it")
+
+
+@pytest.mark.parametrize(("path", "kind"), [pytest.param(*each, id=".".join(each[0])) for each in keys_of(NodeFile)])
+def test_each_key_has_its_variable(
+    file: Path, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], kind: Any
+) -> None:
+    def of(settings: NodeSettings) -> Any:
+        return functools.reduce(getattr, path, settings.file)
+
+    given, expected = another(kind, path[-1])
+    assert of(load_node_settings(file)) != expected
+    monkeypatch.setenv("_".join(("QD", "NODE", *path)).upper(), given)
+    assert of(load_node_settings(file)) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from quarterdeck.errors import NotFound
+from quarterdeck.node import takeover
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Limits, Mutation, Port, ServiceDef, Volume
+from quarterdeck.node.model import ComponentSpec, Limits, Mutation, Port, Secret, ServiceDef, Volume
+from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.podman_real import real_spec
 from support import podman_env
 from support.podman_env import IMAGE, podman
 
@@ -123,6 +127,67 @@ async def test_sync_with_apply_runs_what_it_says(agent: NodeAgent, name: str) ->
     assert {"state", "spec", "config"} <= kinds
     assert (await agent.start_service(name, Mutation())).ok
     assert (await agent.get_service_status(name)).drift == ()
+
+
+async def test_adopting_our_own_without_their_registry_tells_what_is_lost(
+    agent: NodeAgent, options: AgentOptions, name: str
+) -> None:
+    folder = options.files_root / name
+    folder.mkdir(parents=True)
+    (folder / "private.env").write_text("TOKEN=s3cret-token\n")
+    (folder / "private.env").chmod(0o600)
+    await agent.set_secret(f"{name}s", b"s3cret-value", Mutation())
+    secrets = (Secret(f"{name}s", "env", "PW"),)
+    spec = component("a", env={"MODE": "x"}, env_files=("private.env",), secrets=secrets)
+    [each async for each in agent.deploy(ServiceDef(name, (spec,)), Mutation())]
+    await agent._engine.context.store.write(lambda registry: registry.remove_service(name))
+    result = await agent.adopt_containers(name, Mutation())
+    warned = result.containers[0].warnings
+    assert [each.partition(":")[0] for each in warned] == ["env.PW", "env.TOKEN"]
+    exported = await agent.export(name)
+    assert dict(exported.components[0].env) == {"MODE": "x"}
+    assert "s3cret" not in repr((result, exported))
+    made = {"Id": "0" * 64, "Config": {"Env": ["PW=s3cret"], "Hostname": "0" * 12}, "HostConfig": {}}
+    assert any("which variables" in each for each in real_spec(made, None, component="a")[1])
+
+
+async def test_the_summary_of_a_sync_that_applies_is_of_what_was_done(agent: NodeAgent, name: str) -> None:
+    service = ServiceDef(name, (component("a"), component("b")))
+    await agent.sync_desired_state([service], Mutation())
+    # Nothing of it ran: nothing to go back to.
+    assert await agent.history(name) == ()
+    done = await agent.sync_desired_state([service], Mutation(), apply=True)
+    item = next(each for each in done.items if each.service == name)
+    assert (item.outcome, item.message) == ("updated", "a: created; b: created")
+    assert item.generation == (await agent.list_services(service=name))[0].generation
+    assert [each.ok for each in await agent.history(name)] == [True]
+    again = await agent.sync_desired_state([service], Mutation(), apply=True)
+    assert next(each for each in again.items if each.service == name).outcome == "unchanged"
+    # A component that is defined no more goes, and is told.
+    less = await agent.sync_desired_state([ServiceDef(name, (component("a"),))], Mutation(), apply=True)
+    item = next(each for each in less.items if each.service == name)
+    assert "b: the definition has it no more" in item.message
+    assert podman("ps", "-aq", "--filter", f"name=^{name}-b$") == ""
+
+
+async def test_pruning_leaves_a_service_that_comes_meanwhile(
+    agent: NodeAgent, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, late = takeover.sync, ServiceDef(f"{name}-late", (component("c"),))
+    await agent.sync_desired_state([ServiceDef(f"{name}-old", (component("c"),))], Mutation())
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        # Between the look at what there is and the change of it.
+        [each async for each in agent.deploy(late, Mutation())]
+        return await real(*args, **more)
+
+    monkeypatch.setattr(takeover, "sync", slow)
+    summary = await agent.sync_desired_state([ServiceDef(name, (component("a"),))], Mutation(), prune=True)
+    # Others' tests come and go on this machine.
+    removed = [each.service for each in summary.items if each.outcome == "removed" and each.service.startswith(name)]
+    assert removed == [f"{name}-old"]
+    assert summary.undefined == (late.name,)
+    assert podman("inspect", "--format", "{{.State.Status}}", f"{late.name}-c") == "running"
 
 
 async def test_two_services_cannot_have_one_container_name(agent: NodeAgent, name: str) -> None:

@@ -418,8 +418,10 @@ class DrainResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_results_pb2.ServiceResult, _Mapping]]] = ...) -> None: ...
 
 class TakeSnapshotRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("mutation",)
+    MUTATION_FIELD_NUMBER: _ClassVar[int]
+    mutation: Mutation
+    def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ...) -> None: ...
 
 class TakeSnapshotResponse(_message.Message):
     __slots__ = ("snapshot",)

@@ -18,6 +18,7 @@ class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACTION_STOP: _ClassVar[Action]
     ACTION_KEEP: _ClassVar[Action]
     ACTION_REMOVE: _ClassVar[Action]
+    ACTION_FAIL: _ClassVar[Action]
 
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -78,6 +79,7 @@ ACTION_START: Action
 ACTION_STOP: Action
 ACTION_KEEP: Action
 ACTION_REMOVE: Action
+ACTION_FAIL: Action
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_CREATED: Outcome
 OUTCOME_REPLACED: Outcome

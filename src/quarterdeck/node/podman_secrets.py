@@ -1,0 +1,30 @@
+"""Gives a secret another value, whichever podman it is: from 4.7 on in one step, before that in the safest order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from quarterdeck.errors import QuarterdeckError
+
+# Makes a secret; told to replace, it takes the place of the one of that name (where podman can).
+Create = Callable[[str, bool], Awaitable[None]]
+
+
+async def put(name: str, *, there: bool, create: Create, remove: Callable[[str], Awaitable[None]]) -> None:
+    """Create the secret, or replace the one that is `there`. Raises what `create` raises; the old one stays then."""
+    if not there:
+        await create(name, False)
+        return
+    with suppress(QuarterdeckError):
+        await create(name, True)
+        return
+    # An older podman can only remove and create: first see that it takes the value at all.
+    trial = f"qd-trial-{secrets.token_hex(8)}"
+    await create(trial, False)
+    try:
+        await remove(name)
+        await create(name, False)
+    finally:
+        await remove(trial)

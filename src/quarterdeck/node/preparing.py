@@ -1,0 +1,168 @@
+"""What a deploy finds out before it changes anything: what is there, env files, images, and so the plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
+from quarterdeck.node import reconcile
+from quarterdeck.node.context import Context, Emit, Made, progress, seen, transition
+from quarterdeck.node.model import (
+    ComponentRecord,
+    ComponentSpec,
+    ServiceDef,
+    ServiceRecord,
+    container_name,
+)
+from quarterdeck.node.podman_json import LABEL_NODE
+from quarterdeck.node.registry import Registry
+from quarterdeck.node.results import DeployPlan, HistoryEntry, PlannedAction, Step
+from quarterdeck.node.runtime import Container, Image
+from quarterdeck.node.validate import problems
+
+
+@dataclass
+class Prepared:
+    """What a deploy knows before it changes anything."""
+
+    current: ServiceRecord | None
+    plan: DeployPlan
+    made: dict[str, Made] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def checked(service: ServiceDef, only: Sequence[str] = ()) -> None:
+    """Refuse a definition that cannot be right. Raises `InvalidInput` with every problem."""
+    found = problems(service)
+    if found:
+        raise InvalidInput(
+            f"service {service.name!r} cannot be deployed: " + "; ".join(f"{p.key}: {p.message}" for p in found),
+            details={"problems": [{"key": p.key, "message": p.message} for p in found]},
+        )
+    unknown = [name for name in only if service.component(name) is None]
+    if unknown:
+        there = ", ".join(each.name for each in service.components)
+        raise NotFound(f"service {service.name!r} has no component {', '.join(unknown)}", hint=f"it has {there}")
+
+
+async def observe(context: Context, record: ServiceRecord) -> tuple[ServiceRecord, dict[str, Container]]:
+    """A service as it is now, recorded; and every container of the node by name. Raises `Unavailable`."""
+    asked_at = time.time()
+    containers = {each.name: each for each in await context.runtime.list()}
+
+    def write(registry: Registry) -> ServiceRecord:
+        fresh = registry.find(record.name) or record
+        looked: list[ComponentRecord] = []
+        for each in fresh.components:
+            watched = seen(containers.get(each.container_name), each.observed, at=asked_at)
+            transition(registry, each, watched)
+            looked.append(replace(each, observed=watched))
+        return replace(fresh, components=tuple(looked))
+
+    return await context.store.write(write), containers
+
+
+async def prepare(context: Context, service: ServiceDef, only: Sequence[str], emit: Emit, *, pull: bool) -> Prepared:
+    """Look, read env files, pull, and plan. Changes nothing but the images and what was observed."""
+    checked(service, only)
+    names = {spec.name: container_name(service.name, spec.name) for spec in service.components}
+
+    def read(registry: Registry) -> tuple[ServiceRecord | None, tuple[HistoryEntry, ...], dict[str, str]]:
+        owners = {name: owner[0] for name, each in names.items() if (owner := registry.by_container(each))}
+        return registry.find(service.name), registry.history(service.name)[:1], owners
+
+    stored, latest, owners = await context.store.read(read)
+    if stored is not None and not stored.managed:
+        raise Conflict(
+            f"a container named {service.name!r} runs here that belongs to nobody",
+            hint=f"take it over with `qd service adopt {service.name}`, or rename it",
+        )
+    record = stored or ServiceRecord(service.name, 0, ())
+    current, containers = await observe(context, record)
+    wanted = [spec for spec in service.components if not only or spec.name in only]
+    found = Prepared(None if stored is None else current, DeployPlan(service.name, 0, 0, ()))
+    for spec in wanted:
+        await _made(context, service, spec, found)
+        if owners.get(spec.name, service.name) != service.name:
+            taken = f"the container name {names[spec.name]!r} belongs to service {owners[spec.name]!r}"
+            found.failed[spec.name] = f"{taken}; adopt or rename one of them"
+        _refuse_foreign(context, service, spec, current, containers, found)
+    if service.active:
+        await _images(context, wanted, service.name, found, emit, pull=pull)
+    found.plan = reconcile.plan(
+        service,
+        found.current,
+        hashes={name: each.spec_hash for name, each in found.made.items()}
+        | {spec.name: "" for spec in wanted if spec.name not in found.made},
+        digests={name: f"sha256:{image.id}" for name, image in found.images.items()},
+        only=only,
+    )
+    if found.failed:
+        found.plan = replace(found.plan, actions=tuple(_stumbling(each, found) for each in found.plan.actions))
+    if latest and not latest[0].ok and found.plan.next_generation == found.plan.generation:
+        # The last deploy failed: to have come back to what runs is a generation of its own.
+        found.plan = replace(found.plan, next_generation=found.plan.generation + 1)
+    return found
+
+
+def _stumbling(action: PlannedAction, found: Prepared) -> PlannedAction:
+    reason = found.failed.get(action.component)
+    return action if reason is None else replace(action, action="fail", reason=reason)
+
+
+async def _made(context: Context, service: ServiceDef, spec: ComponentSpec, found: Prepared) -> None:
+    try:
+        found.made[spec.name] = await context.made(service.name, spec)
+    except QuarterdeckError as error:
+        found.failed[spec.name] = error.message
+
+
+def _refuse_foreign(
+    context: Context,
+    service: ServiceDef,
+    spec: ComponentSpec,
+    current: ServiceRecord,
+    containers: dict[str, Container],
+    found: Prepared,
+) -> None:
+    """A container of the wanted name that is not this component's own is somebody else's: leave it alone."""
+    name = container_name(service.name, spec.name)
+    there = containers.get(name)
+    if there is not None and current.component(spec.name) is None and there.labels.get(LABEL_NODE) != context.node_id:
+        found.failed.setdefault(spec.name, f"a container named {name!r} is there already; adopt, rename or remove it")
+
+
+async def _images(
+    context: Context, wanted: Sequence[ComponentSpec], service: str, found: Prepared, emit: Emit, *, pull: bool
+) -> None:
+    users: dict[str, list[str]] = {}
+    for spec in wanted:
+        if spec.name not in found.failed:
+            users.setdefault(spec.image, []).append(spec.name)
+
+    def tell(names: Sequence[str], step: Step, message: str) -> None:
+        for name in names:
+            emit(progress(service, name, step, message))
+
+    async def fetch(reference: str, names: Sequence[str]) -> None:
+        try:
+            if pull:
+                tell(names, "pulling", reference)
+            image = await (context.image(reference) if pull else context.runtime.image(reference))
+            found.images.update(dict.fromkeys(names, image))
+            if pull:
+                tell(names, "pulled", f"sha256:{image.id[:12]}")
+        except QuarterdeckError as error:
+            # A plan pulls nothing: an image that is not here yet is no failure of it.
+            if pull or not isinstance(error, NotFound):
+                for name in names:
+                    found.failed.setdefault(name, error.message)
+
+    async with anyio.create_task_group() as group:
+        for reference, names in users.items():
+            group.start_soon(fetch, reference, names, name=f"pull {reference}")
