@@ -31,10 +31,13 @@ async def run_uvicorn(
     """Serve an app on a bound socket until cancelled or `should_exit` is set; reports the server when ready."""
     import uvicorn
 
+    from quarterdeck.cork import CorkedProtocol
+
     settings = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=CorkedProtocol,
+        proxy_headers=False,
         lifespan="off",
         log_config=None,
         access_log=False,

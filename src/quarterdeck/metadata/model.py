@@ -195,7 +195,7 @@ def clean_text(text: str, limit: int = MAX_VALUE_BYTES) -> str:
 def parse_body(data: bytes) -> Any:
     """Strict JSON: valid UTF-8, no duplicate keys, no NaN. Raises `InvalidInput`."""
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _strict.decode(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -217,6 +217,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise Unprocessable(f"{name} is not JSON")
+
+
+_strict = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def read_write_body(data: bytes) -> WriteBody:
