@@ -11,7 +11,7 @@ import pytest
 
 from structure.tree import PACKAGE, ROOT, imports, modules, parsed, relative_imports, within
 
-FOUNDATION = {"config", "errors", "events", "files", "process", "proctree", "serving", "telemetry", "web"}
+FOUNDATION = {"config", "cork", "errors", "events", "files", "process", "proctree", "serving", "telemetry", "web"}
 # Programs of their own, which run where nothing else of the package is loaded.
 PROGRAMS = ("scripted", "demo", "sidecar.mcp_bridge")
 # What the fleet may know of a sidecar: how to talk to it, its words, its files, the catalogue of programs.

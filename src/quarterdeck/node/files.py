@@ -182,6 +182,8 @@ class Files:
         return gone
 
     def _left_before(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if not self._root.is_dir():  # nobody pushed anything yet
+            return
         for path, _, names, _ in os.fwalk(self._root, follow_symlinks=False):
             parts = Path(path).relative_to(self._root).parts
             for name in names:

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _PRUNE_SECONDS = 3600
 _HUNG_SECONDS = 600
 _ABOUT = frozenset(("create", "start", "died", "stop", "remove", "rename", "pause", "unpause", "kill", "cleanup"))
+# Between two looks whether podman has written a death down.
+_UNTIL_WRITTEN = (0.002, 0.005, 0.01, *[0.015] * 20, *[0.1] * 5)
 
 
 class Monitor:
@@ -160,7 +162,7 @@ class Monitor:
 
     async def _died(self, container: Container) -> None:
         """Its process is gone: podman writes that down some milliseconds later."""
-        for wait in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        for wait in _UNTIL_WRITTEN:
             try:
                 found = (await self._context.runtime.inspect(container.id)).container
             except QuarterdeckError:

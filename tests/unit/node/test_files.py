@@ -370,6 +370,10 @@ async def test_a_file_that_changes_while_it_is_read_is_told_or_read_as_it_was_an
             [each async for each in content]
 
 
+async def test_before_the_first_push_there_is_nothing_to_remove(tmp_path: Path) -> None:
+    assert await Files(tmp_path / "not-there").prune() == 0
+
+
 async def test_what_interrupted_pushes_left_a_day_ago_goes(root: Path) -> None:
     for name, age in ((".qd-push-old", 90_000), (".qd-push-new", 10)):
         path = root / "svc/folder" / name
