@@ -46,7 +46,7 @@ check: dev-venv
 	@PY="$(PY)" WORKERS="$(WORKERS)" sh scripts/check.sh
 
 test-all:
-	@PYTHON="$(PYTHON)" VERSIONS="$(VERSIONS)" sh scripts/test_all.sh $(ARGS)
+	@sh scripts/test_all.sh $(ARGS)
 
 bench: dev-venv
 	@$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(JSON),--json "$(JSON)") $(ARGS)

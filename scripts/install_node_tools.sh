@@ -11,6 +11,6 @@ fi
 command -v npm >/dev/null || { echo "npm is missing; on Debian: apt-get install npm" >&2; exit 1; }
 rm -f "$folder/installed"
 # The browsers and compilers that some of their dependencies would fetch are not needed here.
-# shellcheck disable=SC2086 (a list of packages)
+# shellcheck disable=SC2086 # a list of packages
 npm install --prefix "$folder" --no-audit --no-fund --loglevel=error $wanted
 echo "$wanted" >"$folder/installed"

@@ -240,10 +240,11 @@ async def test_events_tell_what_happened_since_before_the_subscription(runtime: 
     since = time.time()
     made = await runtime.run(CreateRequest(name, spec()))
     actions: list[str] = []
-    with anyio.fail_after(20):
+
+    async def follow() -> None:
         async with aclosing(runtime.events(since=since - 1)) as events:
             async for event in events:
-                if event.id != made:
+                if event.id != made or event.action in actions:
                     continue
                 assert event.name == name
                 assert event.at >= since - 1
@@ -252,6 +253,12 @@ async def test_events_tell_what_happened_since_before_the_subscription(runtime: 
                     await runtime.stop(name, grace_seconds=0)
                 if event.action == "died":
                     break
+
+    with anyio.fail_after(20):
+        while "died" not in actions:
+            # podman 4.3 may end the stream by itself (seen once): whoever follows asks again, as the monitor does.
+            with suppress(Unavailable):
+                await follow()
     assert [each for each in actions if each in ("create", "start", "died")] == ["create", "start", "died"]
 
 
