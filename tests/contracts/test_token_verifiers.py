@@ -156,7 +156,7 @@ async def test_a_service_that_does_not_tell_says_nothing_about_the_token(harness
 
 async def test_closing_twice_is_harmless(harness: Harness) -> None:
     await harness.verifier.aclose()
-    await harness.verifier.aclose()
+    assert await harness.verifier.aclose() is None  # type: ignore[func-returns-value]
 
 
 # OpenID Connect alone

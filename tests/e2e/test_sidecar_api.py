@@ -78,8 +78,8 @@ async def test_a_stop_ends_the_streams_of_facts_in_good_order(tmp_path: Path) ->
             while "event: snapshot" not in await anext(lines):
                 pass
             await running.post("/v1/stop")
-            async for _ in lines:  # ends, instead of breaking off
-                pass
+            rest = [line async for line in lines]  # ends, instead of breaking off
+            assert stream.is_closed, rest
 
 
 async def test_the_current_task_is_a_fact(idle: Sidecar) -> None:

@@ -15,6 +15,7 @@ from quarterdeck.metadata import journal
 from quarterdeck.metadata.journal import FILE, JOURNAL, NEW, PREVIOUS, Journal
 from quarterdeck.metadata.model import encode_value
 from quarterdeck.metadata.store import Put, Store
+from support.killing import Killed, killed_after
 
 pytestmark = pytest.mark.anyio
 
@@ -70,27 +71,12 @@ async def test_a_fold_after_a_corrupt_file_leaves_the_last_good_copy_until_it_is
 ) -> None:
     """Every system call of it is made to be the last one, in turn."""
 
-    class Killed(BaseException):
-        pass
-
     reached_the_end = False
     for last in range(14):
         folder = tmp_path / str(last)
         expected = await some_lives(folder)
         (folder / FILE).write_bytes(b"corrupt")
-        calls = 0
-        with monkeypatch.context() as patch:
-            for name in ("fsync", "open"):
-                original = getattr(os, name)
-
-                def counted(*a: Any, _original: Any = original, _last: int = last, **k: Any) -> Any:
-                    nonlocal calls
-                    calls += 1
-                    if calls > _last:
-                        raise Killed
-                    return _original(*a, **k)
-
-                patch.setattr(journal.os, name, counted)
+        with killed_after(monkeypatch, journal, ("fsync", "open"), last):
             loaded = journal.load(folder)
             snapshot = journal.Snapshot(journal.SCHEMA_VERSION, loaded.revision, loaded.entries)
             with contextlib.suppress(Killed):

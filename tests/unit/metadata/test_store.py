@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from quarterdeck.errors import PreconditionFailed
 from quarterdeck.metadata import journal, store
 from quarterdeck.metadata.model import encode_value
 from quarterdeck.metadata.store import Put, Store
+from support.killing import Killed, killed_after
 
 pytestmark = pytest.mark.anyio
 KEYS = st.sampled_from(["a", "b", "c/d", "e.f", "G"])
@@ -181,9 +181,6 @@ async def test_the_journal_is_folded_when_it_has_grown(tmp_path: Path, monkeypat
 async def test_killed_at_any_step_of_a_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every system call of a fold is made to be the last one, in turn."""
 
-    class Killed(BaseException):
-        pass
-
     for last in range(12):
         folder = tmp_path / str(last)
         async with Store.open(folder) as found:
@@ -193,21 +190,11 @@ async def test_killed_at_any_step_of_a_fold(tmp_path: Path, monkeypatch: pytest.
             await found._fold()
             await write(found, {"c": 3})
             snapshot = found._snapshot()
-            calls = 0
-            with monkeypatch.context() as patch:
-                for name in ("fsync", "link", "open"):
-                    original = getattr(os, name)
-
-                    def counted(*a: Any, _original: Any = original, _last: int = last, **k: Any) -> Any:
-                        nonlocal calls
-                        calls += 1
-                        if calls > _last:
-                            raise Killed
-                        return _original(*a, **k)
-
-                    patch.setattr(journal.os, name, counted)
-                with contextlib.suppress(Killed):
-                    found._journal.fold(snapshot)
+            with (
+                contextlib.suppress(Killed),
+                killed_after(monkeypatch, journal, ("fsync", "link", "open"), last),
+            ):
+                found._journal.fold(snapshot)
             copy = {p.name: p.read_bytes() for p in folder.iterdir()}
         for path in folder.iterdir():
             path.unlink()

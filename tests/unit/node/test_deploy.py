@@ -19,14 +19,10 @@ from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, S
 from quarterdeck.node.probe import trouble
 from quarterdeck.node.results import DeployProgress, PushRequest, ServiceResult
 from support import podman_env
+from support.node_agent import component
 from support.podman_env import IMAGE, IMAGE_2, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
-
-
-def component(name: str, *cmd: str, **more: object) -> ComponentSpec:
-    given: dict[str, object] = {"image": IMAGE, "network": "none", "stop_seconds": 0, **more}
-    return ComponentSpec(name, cmd=cmd or ("sleep", "600"), **given)  # type: ignore[arg-type]
 
 
 def web(port: int, **more: object) -> ComponentSpec:

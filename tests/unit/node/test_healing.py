@@ -14,35 +14,14 @@ import pytest
 
 from quarterdeck.errors import Unavailable
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Event, Healthcheck, Mutation, ServiceDef
+from quarterdeck.node.model import Healthcheck, Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
 from quarterdeck.node.podman_api import PodmanApi
 from quarterdeck.node.runtime import Container
-from support.podman_env import IMAGE, podman
+from support.node_agent import component, deployed, events, until
+from support.podman_env import podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
-
-
-def component(name: str, *cmd: str, **more: object) -> ComponentSpec:
-    given: dict[str, object] = {"image": IMAGE, "network": "none", "stop_seconds": 0, **more}
-    return ComponentSpec(name, cmd=cmd or ("sleep", "600"), **given)  # type: ignore[arg-type]
-
-
-async def deployed(agent: NodeAgent, service: ServiceDef) -> None:
-    final = [each async for each in agent.deploy(service, Mutation())][-1].final
-    assert final is not None
-    assert final.ok, final
-
-
-async def events(agent: NodeAgent, name: str, *kinds: str) -> list[Event]:
-    return [each async for each in agent.events(service=name, limit=1000) if not kinds or each.kind in kinds]
-
-
-async def until(agent: NodeAgent, name: str, kind: str, *, seconds: float = 15) -> list[Event]:
-    with anyio.fail_after(seconds):
-        while not (found := await events(agent, name, kind)):
-            await anyio.sleep(0.02)
-    return found
 
 
 def state(name: str) -> str:

@@ -14,23 +14,13 @@ import pytest
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Secret, ServiceDef
+from quarterdeck.node.model import Healthcheck, Mutation, Secret, ServiceDef
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.results import PushRequest
+from support.node_agent import component, deployed
 from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
-
-
-def component(name: str, *cmd: str, **more: object) -> ComponentSpec:
-    given: dict[str, object] = {"image": IMAGE, "network": "none", "stop_seconds": 0, **more}
-    return ComponentSpec(name, cmd=cmd or ("sleep", "600"), **given)  # type: ignore[arg-type]
-
-
-async def deployed(agent: NodeAgent, service: ServiceDef) -> None:
-    final = [each async for each in agent.deploy(service, Mutation())][-1].final
-    assert final is not None
-    assert final.ok, final
 
 
 def states(name: str) -> dict[str, str]:

@@ -210,13 +210,14 @@ async def test_no_token_and_no_password_is_ever_in_the_audit(node: Node, caplog:
 
 
 async def test_a_new_certificate_is_taken_up_without_a_restart(node: Node) -> None:
-    async with node.client() as client:
-        await client.list_services()
+    async with NodeClient.to(node.target(await node.token(), server_name="new.example")) as client:
+        with pytest.raises(Unavailable, match="for another host name"):
+            await client.list_services()
     node.issue("localhost", "127.0.0.1", "new.example")
     async with node.client() as client:
-        await client.list_services()
+        assert await client.list_services() == ()
     async with NodeClient.to(node.target(await node.token(), server_name="new.example")) as client:
-        await client.list_services()
+        assert await client.list_services() == ()
 
 
 async def test_another_ca_another_name_and_plain_text_are_refused_with_the_reason(node: Node, tmp_path: Path) -> None:

@@ -10,18 +10,14 @@ import pytest
 from quarterdeck.errors import NotFound
 from quarterdeck.node import takeover
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Limits, Mutation, Port, Secret, ServiceDef, Volume
+from quarterdeck.node.model import Limits, Mutation, Port, Secret, ServiceDef, Volume
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_real import real_spec
 from support import podman_env
+from support.node_agent import component
 from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
-
-
-def component(name: str, *cmd: str, **more: object) -> ComponentSpec:
-    given: dict[str, object] = {"image": IMAGE, "network": "none", "stop_seconds": 0, **more}
-    return ComponentSpec(name, cmd=cmd or ("sleep", "600"), **given)  # type: ignore[arg-type]
 
 
 def identity(name: str) -> str:

@@ -13,24 +13,14 @@ import pytest
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, StorageRefused, Unavailable
 from quarterdeck.node import swap
 from quarterdeck.node.agent import NodeAgent
-from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
+from quarterdeck.node.model import Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
 from quarterdeck.node.podman_api import PodmanApi
 from quarterdeck.node.results import PushRequest
+from support.node_agent import component, deployed
 from support.podman_env import IMAGE, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman]
-
-
-def component(name: str, *cmd: str, **more: object) -> ComponentSpec:
-    given: dict[str, object] = {"image": IMAGE, "network": "none", "stop_seconds": 0, **more}
-    return ComponentSpec(name, cmd=cmd or ("sleep", "600"), **given)  # type: ignore[arg-type]
-
-
-async def deployed(agent: NodeAgent, service: ServiceDef) -> None:
-    final = [each async for each in agent.deploy(service, Mutation())][-1].final
-    assert final is not None
-    assert final.ok, final
 
 
 def pid(name: str) -> int:
