@@ -84,9 +84,10 @@ async def test_a_stop_ends_the_streams_of_facts_in_good_order(tmp_path: Path) ->
 
 async def test_the_current_task_is_a_fact(idle: Sidecar) -> None:
     long = "Make the " + "very " * 30 + "long thing work"
-    task = await idle.task(f"{long}\n@say working\n@hang")
-    await idle.until(status="busy", activity="working")
-    await idle.post("/v1/report", {"summary": "halfway there", "state": "working"})
+    task = await idle.task(f"{long}\n@say begun\n@hang")
+    await idle.until_task(task, "started_at")
+    told = await idle.post("/v1/report", {"summary": "halfway there", "state": "working"})
+    assert told["task_id"] == task["id"]
 
     async def facts() -> dict[str, Any]:
         data = (await idle.get("/metadata", source="task", fresh="true"))["data"]

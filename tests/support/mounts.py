@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,16 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        _unmount(folder)
+
+
+def _unmount(folder: Path) -> None:
+    """A process that was killed keeps its files until the last of its threads is gone, a little after its death."""
+    until = time.monotonic() + 15
+    while subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode != 0:
+        if time.monotonic() > until:
+            raise AssertionError(f"{folder} stays busy")
+        time.sleep(0.1)
 
 
 @contextmanager

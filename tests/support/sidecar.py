@@ -76,6 +76,16 @@ class Sidecar:
                 await anyio.sleep(0.02)
         raise AssertionError(f"not {wanted}: {found}")
 
+    async def until_task(self, task: Any, field: str) -> Any:
+        """The task once it has this time, such as `started_at`."""
+        with anyio.move_on_after(20):
+            while True:
+                found = await self.get(f"/v1/tasks/{task['id']}")
+                if found[field] is not None:
+                    return found
+                await anyio.sleep(0.01)
+        raise AssertionError(f"no {field} for the task {task['id']}")
+
     async def end_of(self, task: Any, seconds: float = 20) -> Any:
         """The task once it is over."""
         found = await self.get(f"/v1/tasks/{task['id']}", wait=seconds)

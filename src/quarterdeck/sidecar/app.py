@@ -227,9 +227,7 @@ class SidecarApi:
     async def report(self, call: web.Call) -> Report:
         """`POST /v1/report`."""
         self._fence(call)
-        report = make_report(call.body.summary, call.body.state, call.body.link)
-        self._session.report(report)
-        return report
+        return self._session.report(make_report(call.body.summary, call.body.state, call.body.link))
 
     async def stop(self, call: web.Call) -> dict[str, str]:
         """`POST /v1/stop`."""

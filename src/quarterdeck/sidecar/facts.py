@@ -11,6 +11,7 @@ from quarterdeck.sidecar.model import SidecarFacts, UsageTotals, derive
 from quarterdeck.sidecar.session import Session
 
 _PID = os.getpid
+TITLE_CHARACTERS = 100
 _started: dict[int, float] = {}
 
 
@@ -75,3 +76,23 @@ def build(session: Session, metadata: dict[str, Any]) -> SidecarFacts:
         metadata=metadata,
         notes=list(session.notes),
     )
+
+
+def current_task(session: Session) -> dict[str, Any] | None:
+    """The current task, for the metadata's own collector, in the words of its keys."""
+    task = session.turns.current or session.store.last_ended_task()
+    if task is None:
+        return None
+    first = next((line.strip() for line in task.description.splitlines() if line.strip()), "")
+    facts = {
+        "id": task.id,
+        "title": first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1] + "…",
+        "state": task.state,
+        "started_at": task.started_at,
+    }
+    report = session.store.report()
+    # What the agent said when it had another task is about that one. (Not a matter of times: an agent may report
+    # before its protocol has told that the turn began.)
+    if report is not None and report.task_id == task.id:
+        facts |= {"progress": report.state, "note": report.summary, "updated_at": report.reported_at}
+    return facts

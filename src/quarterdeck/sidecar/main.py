@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import anyio
 import uvicorn
@@ -18,7 +17,7 @@ from quarterdeck import proctree, web
 from quarterdeck.errors import NotFound
 from quarterdeck.files import read_json, write_private
 from quarterdeck.metadata.service import MetadataService
-from quarterdeck.sidecar import place
+from quarterdeck.sidecar import facts, place
 from quarterdeck.sidecar import spec as files
 from quarterdeck.sidecar.app import OPEN_PATHS, SidecarApi, make_app
 from quarterdeck.sidecar.mcp import LazyMcp
@@ -29,7 +28,6 @@ from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.store import Store
 
 log = logging.getLogger(__name__)
-TITLE_CHARACTERS = 100
 
 
 def run(folder: Path, *, tcp: str | None = None) -> None:
@@ -75,7 +73,7 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
                 agent=spec.name,
                 config=spec.metadata,
                 config_folder=Path(spec.config_folder) if spec.config_folder else None,
-                task=lambda: _task_facts(session),
+                task=lambda: facts.current_task(session),
                 base=spec.base,
             )
         )
@@ -138,22 +136,3 @@ async def _tell_metadata(metadata: MetadataService, session: Session) -> None:
     """A change of the metadata is a change of the agent's facts."""
     async for _ in metadata.follow(metadata.revision):
         session.pulse.beat()
-
-
-def _task_facts(session: Session) -> dict[str, Any] | None:
-    """The current task, for the metadata's own collector, in the words of its keys."""
-    task = session.turns.current or session.store.last_ended_task()
-    if task is None:
-        return None
-    first = next((line.strip() for line in task.description.splitlines() if line.strip()), "")
-    facts = {
-        "id": task.id,
-        "title": first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1] + "…",
-        "state": task.state,
-        "started_at": task.started_at,
-    }
-    report = session.store.report()
-    # What the agent said before it had this task is about another one.
-    if report is not None and report.reported_at >= (task.started_at or task.queued_at):
-        facts |= {"progress": report.state, "note": report.summary, "updated_at": report.reported_at}
-    return facts

@@ -39,8 +39,7 @@ def make_server(session: Session, metadata: MetadataService) -> FastMCP[Any]:
     ) -> dict[str, Any]:
         """Tell the people in charge, in one line, how the current task goes."""
         try:
-            report = make_report(summary, state, link)
-            session.report(report)
+            report = session.report(make_report(summary, state, link))
         except QuarterdeckError as error:
             raise _told(error) from error
         return asdict(report)

@@ -94,12 +94,13 @@ class Attention:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The agent's own words about its work: at most 160 characters, a state, a link."""
+    """The agent's own words about its work: at most 160 characters, a state, a link, and the task that it had then."""
 
     summary: str
     state: Literal["working", "idle", "complete", "failure"] = "working"
     link: str | None = None
     reported_at: float = 0
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -390,11 +391,13 @@ class Session:
         self.touch()
         return attention
 
-    def report(self, report: Report) -> None:
-        """Keep the agent's own words about its work, durably."""
+    def report(self, report: Report) -> Report:
+        """Keep the agent's own words about its work, durably; what was kept, with the task they are about."""
         task = self.turns.current
-        self.store.save_report(report, incarnation=self.incarnation, task_id=task.id if task else None)
+        kept = replace(report, task_id=task.id if task else None)
+        self.store.save_report(kept, incarnation=self.incarnation)
         self.touch()
+        return kept
 
     def note(self, text: str) -> None:
         """Tell the user something that happened beside the tasks."""

@@ -268,13 +268,13 @@ class Store(Journal):
                 (self.clock(),),
             )
 
-    def save_report(self, report: Report, *, incarnation: int, task_id: str | None) -> None:
+    def save_report(self, report: Report, *, incarnation: int) -> None:
         """Keep the agent's own words, durably, before it is told so."""
         with self.transaction():
             data = asdict(report)
             self.put_fact("report", data)
-            self.add_event("report", data, incarnation=incarnation, task_id=task_id)
-            self.log("report", report.summary, incarnation=incarnation, task_id=task_id, data=data)
+            self.add_event("report", data, incarnation=incarnation, task_id=report.task_id)
+            self.log("report", report.summary, incarnation=incarnation, task_id=report.task_id, data=data)
 
     def report(self) -> Report | None:
         """The newest report."""

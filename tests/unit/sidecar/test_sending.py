@@ -13,6 +13,7 @@ import pytest
 
 from provider_support import PROGRAMS
 from quarterdeck.errors import Conflict
+from quarterdeck.sidecar import facts
 from quarterdeck.sidecar.model import Report, Task
 from quarterdeck.sidecar.session import Session
 from support.session import give, living, new_session, until
@@ -215,6 +216,26 @@ async def test_a_life_that_is_being_ended_takes_no_tasks_but_reports(tmp_path: P
         session.refuse_stale(1, to_run=False)
         session.report(Report(summary="last words"))
         assert (await end_of(session, task)).state == "canceled"
+
+
+async def test_a_report_before_the_receipt_is_about_the_task_that_was_sent(tmp_path: Path) -> None:
+    """ACP has no receipt: an agent may report, by MCP, before its first sign of the turn."""
+    session = new_session(tmp_path, cancel_seconds=1)
+    async with living(session):
+        await until(lambda: session.state == "running")
+        assert (await end_of(session, give(session, "@say the first"))).state == "succeeded"
+        os.kill(pid_of(session), signal.SIGSTOP)
+        task = give(session, "@say the second")
+        await until(lambda: session.store.task(task.id).sent_at)
+        assert session.report(Report(summary="reading", reported_at=time.time())).task_id == task.id
+        os.kill(pid_of(session), signal.SIGCONT)
+        assert (await end_of(session, task)).state == "succeeded"
+        known = facts.current_task(session)
+        assert known is not None
+        assert (known["id"], known["note"]) == (task.id, "reading")
+        assert known["updated_at"] < known["started_at"]
+        await end_of(session, give(session, "@say the third"))
+        assert "note" not in (facts.current_task(session) or {})
 
 
 async def test_a_new_sidecar_serves_nothing_of_the_last_one(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
     with pytest.raises(NotFound):
         store.task("big")
     with pytest.raises(StorageRefused):
-        store.save_report(Report(summary="x" * 160, link="y" * 100_000), incarnation=1, task_id=None)
+        store.save_report(Report(summary="x" * 160, link="y" * 100_000), incarnation=1)
     assert store.report() is None
     room(store)
     add(store, "after")

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import anyio
 from anyio.abc import TaskGroup
 
 from quarterdeck.errors import NotFound, Unavailable
@@ -48,6 +49,8 @@ PLACEHOLDER = "{prompt}"
 # Linux takes 128 KiB in one argument, the final zero byte included.
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 _KEPT_WORDS = 500
+# In its first second a program may not listen yet.
+_DEAF_SECONDS = 1.0
 _STATUSES = frozenset(get_args(ToolStatus))
 
 
@@ -62,6 +65,7 @@ class CommandProvider:
         self._turn: str | None = None
         self._cancelled = False
         self._closing = False
+        self._began = 0.0
         self._last_words = ""
         self._error = ""
 
@@ -89,6 +93,7 @@ class CommandProvider:
         except OSError as error:
             raise PromptRefused(f"the command was not started: {error}") from error
         self._turn, self._cancelled, self._last_words, self._error = turn_id, False, "", ""
+        self._began = anyio.current_time()
         # That it runs, with the prompt in its hands, is all that a command ever tells of a receipt.
         self._say(Accepted(turn_id))
         self._say(Started(turn_id))
@@ -114,6 +119,15 @@ class CommandProvider:
         if self._turn is not None and self._program is not None:
             self._cancelled = True
             self._program.interrupt()
+            if anyio.current_time() - self._began < _DEAF_SECONDS:
+                self._tasks.start_soon(self._insist, self._program, name="second interrupt")
+
+    async def _insist(self, program: Program) -> None:
+        """An interpreter may lose a SIGINT while it starts (CPython does, within an import): once more, later."""
+        with anyio.move_on_after(_DEAF_SECONDS):
+            await program.exited.wait()
+            return
+        program.interrupt()
 
     async def answer(self, request_id: str, answer: Answer) -> None:
         """See `Provider.answer`; a command asks nothing."""

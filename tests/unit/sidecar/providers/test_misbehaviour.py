@@ -361,3 +361,18 @@ for line in sys.stdin:
         say(repr(message["result"]))
         send(id=prompt, result={"stopReason": "cancelled"})
 """
+
+
+async def test_an_interrupt_that_a_starting_command_lost_is_said_again(tmp_path: Path) -> None:
+    """CPython may lose a SIGINT while it imports; here the program is deaf in its first moment, and says so."""
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True); "
+        "time.sleep(0.5); signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(600)"
+    )
+    case = Case("command", "command", (sys.executable, "-c", deaf), resumes=False, lives=False)
+    async with driving(case, tmp_path, output="plain") as driver:
+        await driver.start()
+        await driver.provider.prompt("turn-1", "anything")
+        await driver.until(lambda us: next((u for u in us if isinstance(u, ports.Text)), None))
+        await driver.provider.cancel()
+        assert (await driver.ended()).outcome == "canceled"
