@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -51,3 +51,9 @@ def read_json(file: Path, kind: type[T]) -> T | None:
         raise InternalError(
             f"{file} cannot be read: {error}", hint="it was changed by hand, or by another version"
         ) from error
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """A file that only we can read, made where it is missing, for what comes at its end. Raises `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "ab")

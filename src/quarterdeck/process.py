@@ -1,7 +1,7 @@
 """The only place that starts processes: argument lists, never a shell; a clean environment; a deadline.
 
 `run` is for commands that end by themselves (git, podman), `Child` for programs that are talked to
-(an agent's CLI), `spawn_detached` for our own processes that outlive this one (a sidecar, the hub).
+(an agent's CLI). Our own processes, which outlive this one, are started by `detached`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import errno
 import os
 import signal
 import subprocess
-import sys
-import traceback
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from anyio.to_thread import run_sync
 from quarterdeck import proctree
 from quarterdeck.config import base_environment
 from quarterdeck.errors import Unavailable
+from quarterdeck.files import open_to_append
 
 KEPT_OUTPUT = 64 * 1024 * 1024
 _EXIT_POLL_SECONDS = 0.2
@@ -255,7 +254,7 @@ class Child:
         if mark is not None:
             environment[proctree.MARK_VARIABLE] = mark
         with contextlib.ExitStack() as files:
-            error_file: IO[bytes] = files.enter_context(_append(stderr))
+            error_file: IO[bytes] = files.enter_context(open_to_append(stderr))
             given: int | IO[bytes] = files.enter_context(stdin.open("rb")) if stdin else subprocess.PIPE
             process = await _open(tuple(command), cwd=cwd, env=environment, stdin=given, stderr=error_file)
         if cgroup is not None:
@@ -382,80 +381,3 @@ async def piped(
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     await stream.aclose()
-
-
-def _append(path: Path) -> IO[bytes]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    return os.fdopen(descriptor, "ab")
-
-
-def spawn_detached(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> int:
-    """Start a process of our own that outlives this one (own session, no terminal); its pid.
-
-    Its output goes to the end of `log`. The caller learns from the process itself (a file, a socket)
-    when it is ready. It stays our child while we live: `reap` collects it.
-    """
-    with _append(log) as output:
-        process = subprocess.Popen(
-            tuple(command),
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            close_fds=True,
-        )
-    _detached[process.pid] = process
-    return process.pid
-
-
-def can_fork() -> bool:
-    """Whether `fork_detached` may be used: elsewhere than on Linux a fork without exec is not safe."""
-    return sys.platform == "linux"
-
-
-def fork_detached(run: Callable[[], None], *, cwd: Path, env: Mapping[str, str], log: Path) -> int:
-    """Like `spawn_detached`, but a fork of this process, which has everything imported already; its pid.
-
-    Only for a process without threads. `run` is called in the child, which ends with it and keeps
-    nothing of this process open but its memory.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        with _append(log) as output:
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((nothing, 0), (output.fileno(), 1), (output.fileno(), 2)):
-                os.dup2(source, target)
-        os.closerange(3, 256)
-        os.chdir(cwd)
-        os.environ.clear()
-        os.environ.update(env)
-        run()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:  # noqa: BLE001 (the child must end here, whatever happened)
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-_detached: dict[int, subprocess.Popen[bytes]] = {}
-
-
-def reap() -> dict[int, int]:
-    """Collect the detached processes that ended: pid to exit code. Cheap; call it now and then."""
-    ended = {pid: code for pid, process in list(_detached.items()) if (code := process.poll()) is not None}
-    for pid in ended:
-        del _detached[pid]
-    return ended

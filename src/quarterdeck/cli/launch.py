@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quarterdeck import config, process
+from quarterdeck import config, detached
 from quarterdeck.errors import Conflict, QuarterdeckError, Unavailable, error_from_json
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def start_detached(
     command += ["--port", str(port)] if port is not None else []
     log = place.prepare(state) / place.LOG_FILE
     before = log.stat().st_size if log.exists() else 0
-    pid = process.spawn_detached(command, cwd=folder, env=environment, log=log)
+    pid = detached.spawn(command, cwd=folder, env=environment, log=log)
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         info = place.running(state)
         if info is not None and info.pid == pid:
             return info
-        if pid in process.reap():
+        if pid in detached.reap():
             raise _why_it_ended(log, before)
         time.sleep(_POLL_SECONDS)
     os.kill(pid, signal.SIGTERM)
@@ -128,7 +128,7 @@ def end(info: HubInfo) -> None:
         os.kill(info.pid, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS
     while alive():
-        process.reap()
+        detached.reap()
         if time.monotonic() > until:
             raise Unavailable(
                 f"the hub (process {info.pid}) did not end within {STOP_SECONDS:g} s; it still runs",

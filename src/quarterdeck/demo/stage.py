@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from quarterdeck import config, process, proctree
+from quarterdeck import config, detached, proctree
 from quarterdeck.cli import launch
 from quarterdeck.cli.hubclient import HubClient
 from quarterdeck.cli.up import stop_all
@@ -111,13 +111,13 @@ def _start_model(folder: Path) -> tuple[int, str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "quarterdeck.scripted.model_api", "--port", str(port)]
-    pid = process.spawn_detached(command, cwd=folder, env=config.base_environment(), log=folder / "model.log")
+    pid = detached.spawn(command, cwd=folder, env=config.base_environment(), log=folder / "model.log")
     end = time.monotonic() + _MODEL_SECONDS
     while time.monotonic() < end:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return pid, f"http://127.0.0.1:{port}"
-        if pid in process.reap():
+        if pid in detached.reap():
             break
         time.sleep(0.02)
     end_process(pid)
@@ -134,7 +134,7 @@ def end_process(pid: int | None) -> None:
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + 5
     while proctree.is_alive(pid, known):
-        process.reap()
+        detached.reap()
         if time.monotonic() > end:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)

@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from quarterdeck import process
+from quarterdeck import detached
 from quarterdeck.sidecar.__main__ import serve
 from quarterdeck.sidecar.spec import LOG_FILE
 
@@ -35,7 +35,7 @@ def main() -> None:
         try:
             request = json.loads(line)
             folder = Path(request["folder"])
-            pid = process.fork_detached(
+            pid = detached.fork(
                 partial(serve, folder, tcp=None, log_level=request["log_level"]),
                 cwd=folder,
                 env=request["env"],

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from quarterdeck import process, proctree
+from quarterdeck import detached, proctree
 from quarterdeck.config import base_environment, passed
 from quarterdeck.errors import InternalError, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.files import read_json, write_private
@@ -78,7 +78,7 @@ class LocalBackend:
         pid = await self._nursery.fork(folder, environment, self._log_level) if self._nursery else None
         if pid is None:
             command = [sys.executable, "-m", "quarterdeck.sidecar", str(folder), "--log-level", self._log_level]
-            pid = process.spawn_detached(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
+            pid = detached.spawn(command, cwd=folder, env=environment, log=folder / files.LOG_FILE)
         born = proctree.identity(pid)
         try:
             return await self._first_word(record, pid)
@@ -116,7 +116,7 @@ class LocalBackend:
     @staticmethod
     def _exit_of(pid: int) -> int | None:
         """The exit code of a process that ended, -1 where only that it ended is known; None while it runs."""
-        code = process.reap().get(pid)
+        code = detached.reap().get(pid)
         if code is None and proctree.identity(pid) is None:
             return -1
         return code
@@ -142,7 +142,7 @@ class LocalBackend:
             return "its sidecar is not running"
         if self._runs(record, address):
             return None
-        code = process.reap().get(address.pid)
+        code = detached.reap().get(address.pid)
         how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         return f"its sidecar, process {address.pid}, is gone{how} and did not end in good order"
 
@@ -165,18 +165,18 @@ class LocalBackend:
             with anyio.move_on_after(grace_seconds):
                 await self._ask_to_end(record, address)
                 while self._runs(record, address):
-                    process.reap()
+                    detached.reap()
                     await anyio.sleep(_POLL_SECONDS)
             if self._runs(record, address):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(address.pid, signal.SIGKILL)
                 with anyio.move_on_after(_KILL_SECONDS):
                     while self._runs(record, address):
-                        process.reap()
+                        detached.reap()
                         await anyio.sleep(_POLL_SECONDS)
         await run_sync(self._end_unannounced, record)
         await run_sync(proctree.kill_everything, None, record.id, proctree.Cgroup.find(record.id))
-        process.reap()
+        detached.reap()
         (self.folder(record) / files.ADDRESS_FILE).unlink(missing_ok=True)
 
     @staticmethod

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from quarterdeck import process
+from quarterdeck import detached, process
 from quarterdeck.config import base_environment
 from quarterdeck.errors import QuarterdeckError
 
@@ -34,7 +34,7 @@ class Nursery:
 
     async def run(self) -> None:
         """Start the process and keep it until cancelled."""
-        if not process.can_fork():
+        if not detached.can_fork():
             return
         command = [sys.executable, "-m", "quarterdeck.sidecar.nursery"]
         child = await process.Child.start(
