@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ from support.must_run import pytest_make_collect_report, pytest_runtest_makerepo
 # How quickly a loaded machine makes examples says nothing of the code.
 hypothesis.settings.register_profile("any machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
+
+# What runs in the background of a script ignores SIGINT, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests must not depend on the configuration of whoever runs them.
 os.environ["GIT_CONFIG_GLOBAL"] = "/dev/null"
