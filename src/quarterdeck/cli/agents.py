@@ -133,7 +133,7 @@ def task(name: str, text: str | None, file: str | None, queue: bool, key: str | 
     """Give an agent a task, as TEXT or with --file."""
     description = text_from(text, file, "task")
     hub = HubClient.find()
-    headers = {"Idempotency-Key": key} if key else None
+    headers = None if key is None else {"Idempotency-Key": key}
     made = hub.post(path_of(name, "tasks"), {"description": description, "queue": queue}, headers=headers)
     if wait:
         return _wait(hub, name, made["id"], as_json)

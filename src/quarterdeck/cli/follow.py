@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from quarterdeck.cli.hubclient import HubClient
+from quarterdeck.cli.hubclient import HubClient, path_of
 from quarterdeck.cli.words import Json
 from quarterdeck.errors import NotFound, QuarterdeckError, Unavailable
 
@@ -50,7 +50,7 @@ def find_task(hub: HubClient, name: str, task_id: str | None) -> Json | None:
     """A task of an agent by its id, else the newest; None while it has none."""
     page = 1
     while True:
-        answer = hub.get(f"/api/agents/{name}/tasks", page=page, page_size=100)
+        answer = hub.get(path_of(name, "tasks"), page=page, page_size=100)
         found: Json | None = next((t for t in answer["tasks"] if task_id in (None, t["id"])), None)
         if found is not None or not answer["has_next_page"]:
             return found
@@ -137,7 +137,7 @@ class Roll:
 def attention(hub: HubClient, name: str) -> list[Json]:
     """What an agent asks now; nothing when it is gone meanwhile."""
     try:
-        found: list[Json] = hub.get(f"/api/agents/{name}")["needs_attention"]
+        found: list[Json] = hub.get(path_of(name))["needs_attention"]
     except NotFound:
         return []
     return found
@@ -172,7 +172,7 @@ def _newest_entries(hub: HubClient, name: str, count: int, after: int) -> list[J
     found: list[Json] = []
     page = 1
     while True:
-        answer = hub.get(f"/api/agents/{name}/log", page=page, page_size=min(100, max(1, count)))
+        answer = hub.get(path_of(name, "log"), page=page, page_size=min(100, max(1, count)))
         found += answer["entries"]
         if not answer["has_next_page"] or (len(found) >= count and (not after or found[-1]["id"] <= after)):
             return list({entry["id"]: entry for entry in found}.values())

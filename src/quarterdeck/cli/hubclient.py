@@ -66,6 +66,7 @@ class HubClient:
 
     def lines(self, path: str, **query: Any) -> Iterator[str]:
         """GET a stream; its lines as they come. Raises as `get`."""
+        _check_headers(self._headers())
         connection = self.connect()
         try:
             connection.request("GET", self._target(path, query), headers=self._headers())
@@ -103,6 +104,7 @@ class HubClient:
         target = self._target(path, query or {})
         data = None if body is None else json.dumps(body).encode()
         sent = {**self._headers(), **(headers or {})}
+        _check_headers(sent)
         connection = self.connect(self._timeout)
         try:
             connection.connect()
@@ -123,6 +125,14 @@ class HubClient:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+
+
+def _check_headers(headers: dict[str, str]) -> None:
+    """Raise `InvalidInput` for what cannot be sent. The value is not told: it may be the token."""
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable() and value.strip() == value and value):
+            hint = "take 1 to 255 printable ASCII characters, without spaces around them"
+            raise InvalidInput(f"what is given as {name} cannot be sent", hint=hint)
 
 
 def path_of(name: str, *parts: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from quarterdeck.sidecar.model import STATUSES, LogEntry, Task
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 MAX_WAIT_SECONDS = 25.0
+# Far beyond any page there is, and no offset of a page up to it is too large for a database.
+MAX_PAGE = 1_000_000_000
 _FRESH_SECONDS = 1.0
 _NO_LINK = LinkView()
 
@@ -84,7 +87,7 @@ class Looking(Collecting):
         if metadata_filter:
             matching = await self.matching(metadata_filter)
             found = [s for s in found if s.name in matching]
-        found = [self._limit.place(s) for s in found]
+        found = sorted((self._limit.place(s) for s in found), key=_order)
         start = _start(found, cursor)
         page = found[start : start + limit]
         more = start + limit < len(found)
@@ -182,8 +185,8 @@ class Looking(Collecting):
 
 
 def _offset(page: int, page_size: int) -> int:
-    if page < 1 or not 1 <= page_size <= 100:
-        raise InvalidInput(f"page {page} of size {page_size}: pages count from 1, sizes go from 1 to 100")
+    if not 1 <= page <= MAX_PAGE or not 1 <= page_size <= 100:
+        raise InvalidInput(f"page {page} of size {page_size}: pages go from 1 to {MAX_PAGE}, sizes from 1 to 100")
     return (page - 1) * page_size
 
 
@@ -205,5 +208,12 @@ def _start(found: list[AgentSummary], cursor: str | None) -> int:
     try:
         last = (float(created), name)
     except ValueError:
-        raise InvalidInput(f"{cursor!r} is no cursor", hint="pass the next_cursor of the page before") from None
-    return sum(1 for s in found if (round(s.created_at, 6), s.name) <= last)
+        last = (math.nan, name)
+    if not math.isfinite(last[0]):
+        raise InvalidInput(f"{cursor!r} is no cursor", hint="pass the next_cursor of the page before")
+    return sum(1 for s in found if _order(s) <= last)
+
+
+def _order(line: AgentSummary) -> tuple[float, str]:
+    """The order of every list of agents, the deleted ones' too, in the precision of a cursor."""
+    return round(line.created_at, 6), line.name

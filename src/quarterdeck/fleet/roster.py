@@ -109,7 +109,7 @@ class Roster:
         if not cursor:
             return -1
         epoch, _, number = cursor.partition("-")
-        if not number.isdigit():
+        if not (number.isascii() and number.isdigit() and len(number) < 16):
             raise InvalidInput(
                 f"{cursor!r} is no cursor", hint="leave it out to begin, then pass the one you were given"
             )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from quarterdeck.errors import Conflict, QuarterdeckError, error_from_json
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, error_from_json
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.model import derive_status
-from quarterdeck.sidecar.model import Attention, Task
+from quarterdeck.metadata.model import check_key
+from quarterdeck.sidecar.model import IDEMPOTENCY_KEY, IDEMPOTENCY_MEANING, Attention, Task
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Tasking(FleetCore):
@@ -22,6 +26,8 @@ class Tasking(FleetCore):
         """Give a task; it is queued, held (fleet limit) or handed over at once. A retry with the key is safe."""
         record = self._record(name)
         self._check_task(description)
+        if idempotency_key is not None and not re.fullmatch(IDEMPOTENCY_KEY, idempotency_key):
+            raise InvalidInput(f"{idempotency_key[:300]!r} cannot be an idempotency key", hint=IDEMPOTENCY_MEANING)
         if record.deleting_at is not None or record.canceled_at is not None or record.failed_at is not None:
             status, _ = derive_status(record, self.crew.view(name))
             raise Conflict(
@@ -40,6 +46,8 @@ class Tasking(FleetCore):
     async def cancel_task(self, name: str, task_id: str | None = None) -> Task | None:
         """Cancel the running task (or that one); an agent that is still coming up is called off (None then)."""
         record = self._record(name)
+        if task_id is not None:
+            _check_id(name, "task", task_id, f"qd agents history {name}")
         if record.deleting_at is not None:
             raise Conflict(f"agent {name} is being deleted")
         if record.started_at is None and self.crew.call_off(name):
@@ -56,13 +64,15 @@ class Tasking(FleetCore):
 
     async def answer(self, name: str, attention_id: str, answer: str) -> Attention:
         """Answer what an agent asks. Raises `NotFound`, `Conflict` (answered before), `InvalidInput`."""
+        self._record(name)
+        _check_id(name, "question", attention_id, f"qd agents show {name}")
         return await (await self.client(name)).answer(attention_id, answer)
 
     async def set_metadata(self, name: str, key: str, value: Any) -> bool:
         """Store a fact about an agent's workspace, durably; whether it is new. Raises as the metadata server does."""
         status, _, data = await (await self.client(name)).forward(
             "PUT",
-            f"/metadata/{quote(key, safe='')}",
+            f"/metadata/{quote(check_key(key), safe='')}",
             headers={"content-type": "application/json"},
             body=msgspec.json.encode({"value": value}),
         )
@@ -72,8 +82,15 @@ class Tasking(FleetCore):
     async def delete_metadata(self, name: str, key: str) -> None:
         """Delete a stored fact; fine when it was not there. Raises as the metadata server does."""
         client = await self.client(name)
-        status, _, data = await client.forward("DELETE", f"/metadata/{quote(key, safe='')}", headers={}, body=b"")
+        path = f"/metadata/{quote(check_key(key), safe='')}"
+        status, _, data = await client.forward("DELETE", path, headers={}, body=b"")
         _raise_for(status, data)
+
+
+def _check_id(name: str, kind: str, given: str, hint: str) -> None:
+    """Raise `NotFound` for what cannot be an id of ours, before anybody makes a path of it."""
+    if not _ID.fullmatch(given):
+        raise NotFound(f"agent {name} has no {kind} {given[:100]!r}", hint=hint)
 
 
 def _raise_for(status: int, data: bytes) -> None:

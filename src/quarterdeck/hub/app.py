@@ -129,7 +129,7 @@ async def make_app(
         web.Route("GET", "/api/openapi.json", openapi, "This document", answer=dict),
         web.Route("GET", "/health", health, "Whether the hub answers", answer=dict),
     ]
-    app = Starlette(routes=[*web.build([*table, *extra]), Mount("/mcp", mcp)])
+    app = Starlette(routes=[*web.build([*table, *extra]), Mount("/mcp", mcp)], exception_handlers=web.NO_ROUTE)
     async with mcp.router.lifespan_context(mcp):
         yield web.Guard(_slashless_mcp(app), token=token, open_paths=("/health",))
 

@@ -17,13 +17,13 @@ from quarterdeck.events import Event
 from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.facts import Gathered
 from quarterdeck.fleet.git.leftover_plan import Leftover
-from quarterdeck.fleet.looking import MAX_WAIT_SECONDS, LogHistory, TaskHistory
+from quarterdeck.fleet.looking import MAX_PAGE, MAX_WAIT_SECONDS, LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, Restart
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub, HubFacts
-from quarterdeck.sidecar.model import Attention, Task
+from quarterdeck.sidecar.model import IDEMPOTENCY_KEY, IDEMPOTENCY_MEANING, Attention, Task
 
 _HEARTBEAT_SECONDS = 5.0
 
@@ -100,7 +100,11 @@ class HubApi:
         """The table."""
         r = web.Route
         agent = "/api/agents/{name}"
-        paging = (_param("page", int, 1, "page, from 1", 1), _param("page_size", int, 20, "how many a page", 1, 100))
+        paging = (
+            _param("page", int, 1, "page, from 1", 1, MAX_PAGE),
+            _param("page_size", int, 20, "how many a page", 1, 100),
+        )
+        key = web.Param("Idempotency-Key", str, None, IDEMPOTENCY_MEANING, pattern=IDEMPOTENCY_KEY)
         log_paging = (paging[0], _param("page_size", int, 1, "how many a page", 1, 100))
         return [
             r("GET", "/api/hub", self.about, "Which hub this is", answer=HubFacts),
@@ -126,7 +130,7 @@ class HubApi:
             r("POST", agent + "/stop", self.stop, "End it but keep everything of it", status=202,
               answer=AgentSummary, errors=(NotFound, Conflict)),
             r("POST", agent + "/tasks", self.start_task, "Give a task", status=201, body=StartTask, answer=Task,
-              errors=(NotFound, Conflict, TooLarge, Unavailable)),
+              headers=(key,), errors=(NotFound, Conflict, TooLarge, Unavailable)),
             r("GET", agent + "/tasks", self.history, "Its tasks, newest first", answer=TaskHistory, query=paging,
               errors=(NotFound, Unavailable)),
             r("POST", agent + "/cancel", self.cancel, "Cancel a task", status=202, body=CancelTask,
@@ -195,7 +199,7 @@ class HubApi:
 
     async def start_task(self, call: web.Call) -> Task:
         """`POST /api/agents/{name}/tasks`."""
-        key = call.request.headers.get("idempotency-key")
+        key = call.headers["Idempotency-Key"]
         body: StartTask = call.body
         return await self._fleet.start_task(
             call.path["name"], body.description, queue=body.queue, idempotency_key=key, origin="http"

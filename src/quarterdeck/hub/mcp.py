@@ -22,7 +22,7 @@ from pydantic import ValidationError as PydanticValidationError
 from quarterdeck import __version__
 from quarterdeck.errors import InternalError, InvalidInput, QuarterdeckError
 from quarterdeck.fleet.collecting import PullRequests
-from quarterdeck.fleet.looking import LogHistory, TaskHistory
+from quarterdeck.fleet.looking import MAX_PAGE, LogHistory, TaskHistory
 from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
@@ -39,7 +39,7 @@ _INSTRUCTIONS = (
 )
 
 AgentName = Annotated[str, Field(description="The agent's name")]
-Page = Annotated[int, Field(description="Page, counted from 1", ge=1)]
+Page = Annotated[int, Field(description="Page, counted from 1", ge=1, le=MAX_PAGE)]
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 _SAFE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -264,7 +264,9 @@ def _add_tasks(server: FastMCP[Any], hub: Hub) -> None:
         agent_name: AgentName,
         task_description: Annotated[str, Field(description="What is to be done")],
         queue: Annotated[bool, Field(description="Wait behind the running task instead of being refused")] = False,
-        idempotency_key: Annotated[str | None, Field(description="The same key again returns the same task")] = None,
+        idempotency_key: Annotated[
+            str | None, Field(description="The same key again returns the same task; printable ASCII, at most 255")
+        ] = None,
     ) -> Task:
         """Give an agent a task. CONFLICT when it is busy, unless queue=true."""
         return await fleet.start_task(

@@ -7,6 +7,7 @@ agent is looked up, and that one which cannot be asked is told as such.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import unquote
 
 from starlette.responses import Response, StreamingResponse
 
@@ -94,13 +95,17 @@ class MetadataProxy:
 
     @staticmethod
     def _path(call: web.Call) -> str:
-        """The sidecar's path: what stands behind the agent's name, still encoded, with the query."""
+        """The sidecar's path: what stands behind the agent's name, still encoded, with the query.
+
+        Raises `InvalidInput` where that is no path of the metadata server; the client refuses steps in it.
+        """
         raw = call.request.scope.get("raw_path") or call.request.url.path.encode()
-        _, found, rest = raw.decode("latin-1").partition("/metadata")
-        if not found:
+        # Cut by position: an agent's name may itself begin with "metadata".
+        parts = raw.decode("latin-1").split("/", 5)
+        if [unquote(part) for part in parts[:5]] != ["", "api", "agents", call.path["name"], "metadata"]:
             raise InvalidInput("this is no path of the metadata server")
         query = call.request.scope["query_string"].decode("latin-1")
-        return f"/metadata{rest}" + (f"?{query}" if query else "")
+        return "/" + "/".join(("metadata", *parts[5:])) + (f"?{query}" if query else "")
 
     @staticmethod
     def _headers(call: web.Call) -> dict[str, str]:

@@ -19,7 +19,16 @@ from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService, readiness
 from quarterdeck.sidecar import facts
-from quarterdeck.sidecar.model import Attention, LogPage, Report, SidecarFacts, Task, TaskPage
+from quarterdeck.sidecar.model import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_MEANING,
+    Attention,
+    LogPage,
+    Report,
+    SidecarFacts,
+    Task,
+    TaskPage,
+)
 from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.stream import event_stream
 
@@ -70,6 +79,8 @@ _FENCE = web.Param(
     "incarnation", int, None, "the incarnation that is meant; a stale one is refused with 409", minimum=0
 )
 
+_KEY = web.Param("Idempotency-Key", str, None, IDEMPOTENCY_MEANING, pattern=IDEMPOTENCY_KEY)
+
 
 def make_report(summary: str, state: str, link: str | None) -> Report:
     """A report, checked. Raises `Unprocessable` with both figures when the summary is too long."""
@@ -106,8 +117,8 @@ class SidecarApi:
                   media_type="text/plain"),
             route("GET", "/v1/agent", self.agent, "Facts and the derived status", answer=SidecarFacts),
             route("POST", "/v1/tasks", self.add_task,
-                  "Give a task; the header Idempotency-Key makes a retry return the same task",
-                  body=NewTask, answer=Task, status=201, query=(_FENCE,), errors=(Conflict, StorageRefused)),
+                  "Give a task (200 when Idempotency-Key was used before: the same task)", body=NewTask, answer=Task,
+                  status=201, also=(200,), query=(_FENCE,), headers=(_KEY,), errors=(Conflict, StorageRefused)),
             route("GET", "/v1/tasks", self.tasks, "Tasks, newest first", answer=TaskPage, query=(
                 web.Param("offset", int, 0, "how many to pass over", minimum=0),
                 web.Param("limit", int, 20, "how many to give", minimum=1, maximum=100))),
@@ -175,7 +186,7 @@ class SidecarApi:
         """`POST /v1/tasks`: 201 for a new task, 200 for the one that the key made before."""
         self._fence(call, to_run=True)
         body: NewTask = call.body
-        key = call.request.headers.get("idempotency-key")
+        key = call.headers["Idempotency-Key"]
         task, new = self._session.submit(
             body.description, key=key, queue=body.queue, origin=body.origin, held=body.hold
         )
@@ -213,7 +224,8 @@ class SidecarApi:
     async def events(self, call: web.Call) -> StreamingResponse:
         """`GET /v1/events`."""
         last_id = call.request.headers.get("last-event-id", "")
-        after = int(last_id) if last_id.isdigit() else call.query["after"]
+        known = last_id.isascii() and last_id.isdigit() and len(last_id) < 16
+        after = int(last_id) if known else call.query["after"]
         stream = event_stream(
             self._session.store, self._session.pulse, after, self.facts if call.query["facts"] else None, self._closing
         )
@@ -250,7 +262,8 @@ def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> ASGIAp
         return document
 
     described = web.Route("GET", "/openapi.json", openapi, "This document", answer=dict)
-    own = Starlette(routes=[*web.build([*api.routes(), described]), Mount("/mcp", mcp)])
+    routes = [*web.build([*api.routes(), described]), Mount("/mcp", mcp)]
+    own = Starlette(routes=routes, exception_handlers=web.NO_ROUTE)
     facts_api = metadata.asgi()
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self, TypeVar
+from urllib.parse import quote, unquote
 
 import httpx2
 import msgspec
 
-from quarterdeck.errors import Unavailable, error_from_json
+from quarterdeck.errors import InvalidInput, Unavailable, error_from_json
 from quarterdeck.sidecar.model import Attention, LogPage, SidecarFacts, Task, TaskPage
 from quarterdeck.sidecar.spec import Address
 
@@ -33,6 +34,21 @@ _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 def _certificates() -> ssl.SSLContext:
     """What TLS is checked against, loaded once for all clients."""
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def _segment(given: str) -> str:
+    """A caller's text as one segment of a path, which it cannot leave. Raises `InvalidInput` for one that can."""
+    _refuse_steps(given)
+    return quote(given, safe="")
+
+
+def _refuse_steps(path: str) -> None:
+    """Raise `InvalidInput` for a path with a step up or in place: httpx2 would take it, and ask for another path."""
+    plain, before = path, ""
+    while plain != before:  # however often it was encoded
+        plain, before = unquote(plain), plain
+    if not {".", ".."}.isdisjoint(plain.replace("\\", "/").split("/")):
+        raise InvalidInput(f"{path[:200]!r} has a step (. or ..) in it, which no path of an agent has")
 
 
 class Unreachable(Unavailable):
@@ -98,7 +114,7 @@ class SidecarClient:
         except httpx2.TimeoutException as error:
             raise Unreachable(f"agent {self._name} did not answer within {deadline:g} s") from error
         except httpx2.HTTPError as error:
-            raise Unreachable(f"agent {self._name} cannot be reached: {error}") from error
+            raise self._unreachable(error) from error
         except RuntimeError as error:
             self._refuse_closed(error)
             raise
@@ -109,6 +125,9 @@ class SidecarClient:
                 answered = None
             raise error_from_json(answered, status=response.status_code)
         return response.content
+
+    def _unreachable(self, error: httpx2.HTTPError) -> Unreachable:
+        return Unreachable(f"agent {self._name} cannot be reached: {_reason(error)}")
 
     def _refuse_closed(self, error: RuntimeError) -> None:
         """Raise `Unreachable` where the link was dropped between two steps of a caller; any other is our own fault."""
@@ -144,7 +163,7 @@ class SidecarClient:
             "/v1/tasks",
             body={"description": description, "queue": queue, "origin": origin, "hold": hold},
             params={"incarnation": incarnation},
-            headers={"Idempotency-Key": key} if key else None,
+            headers=None if key is None else {"Idempotency-Key": key},
         )
 
     async def tasks(self, *, offset: int, limit: int) -> TaskPage:
@@ -157,18 +176,19 @@ class SidecarClient:
 
     async def cancel(self, task_id: str, *, incarnation: int | None = None) -> Task:
         """Ask for the end of a task."""
-        return await self.call(Task, "POST", f"/v1/tasks/{task_id}/cancel", params={"incarnation": incarnation})
+        path = f"/v1/tasks/{_segment(task_id)}/cancel"
+        return await self.call(Task, "POST", path, params={"incarnation": incarnation})
 
     async def release(self, task_id: str) -> Task:
         """Let a held task run."""
-        return await self.call(Task, "POST", f"/v1/tasks/{task_id}/release")
+        return await self.call(Task, "POST", f"/v1/tasks/{_segment(task_id)}/release")
 
     async def answer(self, attention_id: str, answer: str, *, incarnation: int | None = None) -> Attention:
         """Answer what is asked."""
         return await self.call(
             Attention,
             "POST",
-            f"/v1/attention/{attention_id}",
+            f"/v1/attention/{_segment(attention_id)}",
             body={"answer": answer},
             params={"incarnation": incarnation},
         )
@@ -180,7 +200,11 @@ class SidecarClient:
     async def forward(
         self, method: str, path: str, *, headers: Mapping[str, str], body: bytes, deadline: float = DEADLINE_SECONDS
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Hand a request on as it is: status, headers (names in lower case) and body. Raises `Unreachable`."""
+        """Hand a request on as it is: status, headers (names in lower case) and body.
+
+        Raises `Unreachable`, `InvalidInput` for a path with steps in it.
+        """
+        _refuse_steps(path.partition("?")[0])
         try:
             response = await self._http.request(
                 method, path, content=body or None, headers=dict(headers), timeout=deadline
@@ -188,14 +212,15 @@ class SidecarClient:
         except httpx2.TimeoutException as error:
             raise Unreachable(f"agent {self._name} did not answer within {deadline:g} s") from error
         except httpx2.HTTPError as error:
-            raise Unreachable(f"agent {self._name} cannot be reached: {error or type(error).__name__}") from error
+            raise self._unreachable(error) from error
         except RuntimeError as error:
             self._refuse_closed(error)
             raise
         return response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content
 
     async def forward_stream(self, path: str, *, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """Hand a stream on, chunk by chunk. Raises `Unreachable`, or the error that was answered instead."""
+        """Hand a stream on, chunk by chunk. Raises as `forward`, or the error that was answered instead."""
+        _refuse_steps(path.partition("?")[0])
         timeout = httpx2.Timeout(DEADLINE_SECONDS, read=None)
         try:
             async with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
@@ -205,7 +230,7 @@ class SidecarClient:
                 async for chunk in response.aiter_raw():
                     yield chunk
         except httpx2.HTTPError as error:
-            raise Unreachable(f"the connection to agent {self._name} broke: {error}") from error
+            raise Unreachable(f"the connection to agent {self._name} broke: {_reason(error)}") from error
         except RuntimeError as error:
             self._refuse_closed(error)
             raise
@@ -226,7 +251,7 @@ class SidecarClient:
         except httpx2.TimeoutException as error:
             raise Unreachable(f"agent {self._name} has been silent for {silence_seconds:g} s") from error
         except httpx2.HTTPError as error:
-            raise Unreachable(f"the connection to agent {self._name} broke: {error}") from error
+            raise Unreachable(f"the connection to agent {self._name} broke: {_reason(error)}") from error
         except RuntimeError as error:
             self._refuse_closed(error)
             raise
@@ -243,6 +268,11 @@ class SidecarClient:
                 if event is not None:
                     yield event
         raise Unreachable(f"agent {self._name} closed the connection")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; many errors of a connection that breaks have a name and no words."""
+    return str(error) or type(error).__name__
 
 
 def _event(frame: bytes) -> ServerEvent | None:

@@ -12,6 +12,9 @@ TaskState = Literal["queued", "accepted", "started", "succeeded", "failed", "can
 FINAL: frozenset[TaskState] = frozenset({"succeeded", "failed", "canceled", "lost"})
 MAX_LOG_TEXT = 64 * 1024
 _CUT_NOTE = 40
+# What a key that makes a retry safe may be: it travels in a header, which takes no more and drops spaces around it.
+IDEMPOTENCY_KEY = r"[!-~](?:[ -~]{0,253}[!-~])?"
+IDEMPOTENCY_MEANING = "the same key again returns the same task; 1 to 255 printable ASCII characters"
 OPEN: tuple[TaskState, ...] = ("queued", "accepted", "started")
 
 Status = Literal[
