@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
+from anyio.to_thread import run_sync
 
+from e2e.test_hub_metadata import program
 from quarterdeck import proctree
 from quarterdeck.files import write_private
 from quarterdeck.fleet.git import repository
 from quarterdeck.fleet.records import RECORD_FILE
 from quarterdeck.sidecar.client import SidecarClient
-from support.hub import CONFIG, LiveHub, git, until_written, whole
+from support.hub import CONFIG, LiveHub, git, scripted, until_written, whole
 
 pytestmark = pytest.mark.anyio
 
@@ -263,6 +266,7 @@ async def test_unreachable_is_not_dead(shared: LiveHub) -> None:
     await shared.until_status("frozen", "idle")
     await shared.until_status("lively", "idle")
     pid = shared.sidecar_pid("frozen")
+    client = await shared.fleet.client("frozen")
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.time()
@@ -278,10 +282,13 @@ async def test_unreachable_is_not_dead(shared: LiveHub) -> None:
         asked = time.monotonic()
         assert (await shared.show("frozen"))["unreachable"] is not None
         assert time.monotonic() - asked < 4
-        await shared.post("/api/agents/frozen/tasks", {"description": "@say x"}, expect=503)
+        refused = await shared.post("/api/agents/frozen/tasks", {"description": "@say x"}, expect=503)
+        assert "did not answer within 5 s" in refused["error"]["message"]
     finally:
         os.kill(pid, signal.SIGCONT)
     line = await shared.until("frozen", lambda line: line["unreachable"] is None, seconds=15)
+    # What the follower gave up meanwhile was its own: others' calls were not cut off by it.
+    assert (await client.facts()).sidecar_pid == pid
     assert line["failure"] is None
     assert shared.sidecar_pid("frozen") == pid
 
@@ -332,6 +339,108 @@ async def test_a_history_that_is_too_old_is_told_before_it_goes(shared: LiveHub)
         assert told["bytes"] > 0
     assert not records.grave(old).exists()
     assert "recent" in [r.name for r in records.deleted()]
+
+
+async def test_what_waits_is_told(shared: LiveHub) -> None:
+    await shared.create("waits")
+    await shared.until_status("waits", "idle")
+    running = await shared.task("waits", "@hang")
+    # Nothing was before it.
+    assert running["position"] is None
+    await shared.until_status("waits", "busy")
+    second, third = [await shared.task("waits", f"@say {word}", queue=True) for word in ("second", "third")]
+    assert (second["position"], third["position"]) == (1, 2)
+    shown = await shared.show("waits")
+    assert (shown["current_task"]["id"], shown["queue"]) == (running["id"], 2)
+    assert (shown["next_task"]["id"], shown["next_task"]["position"]) == (second["id"], 1)
+    said = await run_sync(lambda: program(shared)("agents", "show", "waits"))
+    assert "next task" in said.out
+    assert "queued, number 1: @say second" in " ".join(said.out.split())
+    await shared.post("/api/agents/waits/cancel")
+    assert (await shared.until_done("waits", third["id"]))["state"] == "succeeded"
+
+
+# -- what was asked for last holds ------------------------------------------------------------------------
+
+
+async def test_a_stop_right_after_a_restart_holds(shared: LiveHub) -> None:
+    await shared.create("halted", restart="always")
+    await shared.until_status("halted", "idle")
+    crew = shared.fleet.crew
+    await shared.fleet.restart("halted")
+    await shared.fleet.stop("halted")
+    await anyio.lowlevel.checkpoint()
+    async with crew._locks["halted"]:  # first come, first served: both jobs are over
+        record = shared.fleet.records.get("halted")
+        assert record is not None
+        assert record.wanted == "stopped"
+        assert proctree.marked(record.id) == []
+    await shared.until_status("halted", "stopped")
+    # And the other way round.
+    await shared.fleet.stop("halted")
+    await shared.fleet.restart("halted")
+    await shared.until_status("halted", "idle")
+
+
+async def call_off(live: LiveHub, name: str) -> None:
+    """Cancel an agent that comes up."""
+    with anyio.fail_after(10):
+        while name not in live.fleet.crew._jobs:
+            await anyio.lowlevel.checkpoint()
+    assert await live.fleet.cancel_task(name) is None
+    await live.until_status(name, "canceled")
+
+
+async def test_a_task_that_was_called_off_with_its_agent_never_runs(shared: LiveHub) -> None:
+    await shared.fleet.create(name="offed", task="@once ran\n@say x")
+    await call_off(shared, "offed")
+    (told,) = (await shared.get("/api/agents/offed/tasks"))["tasks"]
+    assert (told["state"], told["description"]) == ("canceled", "@once ran\n@say x")
+    await shared.post("/api/agents/offed/restart")
+    await shared.until_status("offed", "idle")
+    found = await shared.get("/api/agents/offed/tasks")
+    assert [task["state"] for task in found["tasks"]] == ["canceled"]
+    assert (await shared.until_done("offed", (await shared.task("offed", "@say y"))["id"]))["state"] == "succeeded"
+    assert not (Path((await shared.show("offed"))["workspace"]) / "ran").exists()
+
+
+async def test_a_task_that_was_called_off_while_it_was_given_never_runs(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = anyio.Event()
+    give = SidecarClient.add_task
+
+    async def add_task(self: SidecarClient, *arguments: Any, **more: Any) -> Any:
+        await give(self, *arguments, **more)
+        given.set()
+        await anyio.sleep_forever()
+
+    async with whole(repo, CONFIG + scripted("--slow-start", "3")) as live:
+        monkeypatch.setattr(SidecarClient, "add_task", add_task)
+        await live.fleet.create(name="late", task="@once ran\n@say x")
+        with anyio.fail_after(20):
+            await given.wait()
+        await call_off(live, "late")
+        monkeypatch.undo()
+        await live.post("/api/agents/late/restart")
+        await live.until_status("late", "idle")
+        found = await live.get("/api/agents/late/tasks")
+        assert [task["state"] for task in found["tasks"]] == ["canceled"]
+        assert not (Path((await live.show("late"))["workspace"]) / "ran").exists()
+
+
+async def test_a_first_task_is_not_given_again_when_its_history_was_moved_away(shared: LiveHub) -> None:
+    await shared.create("amnesic", "@once ran")
+    await shared.until_done("amnesic")
+    await shared.post("/api/agents/amnesic/stop")
+    await shared.until_status("amnesic", "stopped")
+    async with shared.fleet.crew._locks["amnesic"]:
+        for file in (shared.state / "agents" / "amnesic").glob("agent.db*"):
+            file.unlink()
+    await shared.post("/api/agents/amnesic/restart")
+    await shared.until_status("amnesic", "idle")
+    assert (await shared.get("/api/agents/amnesic/tasks"))["total_count"] == 0
+    assert (Path((await shared.show("amnesic"))["workspace"]) / "ran").read_text().count("\n") == 1
 
 
 async def test_stop_and_restart_keep_everything(shared: LiveHub) -> None:

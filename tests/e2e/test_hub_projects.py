@@ -86,3 +86,28 @@ async def test_two_projects_and_roles_of_their_own(repo: Path, tmp_path: Path) -
         assert sources["shop"]["reviewer"] == sources["bank"]["reviewer"] == "file"
         refused = await hub.post("/api/agents", {"name": "x", "role": "auditor"}, expect=404)
         assert "reviewer" in refused["error"]["hint"]
+
+
+async def test_a_linked_worktree_works_on_the_branch_one_stands_on(repo: Path, tmp_path: Path) -> None:
+    side = tmp_path / "side"
+    git(repo, "worktree", "add", "-q", "-b", "feature-x", str(side))
+    (repo / "only-here.txt").write_text("the main worktree is not clean\n")
+    async with whole(side) as hub:
+        (listed,) = await hub.get("/api/projects")
+        assert (listed["base"], listed["problem"]) == ("feature-x", None)
+        await hub.create("wtx", "@write done.txt done\n@commit work")
+        assert (await hub.until_done("wtx"))["state"] == "succeeded"
+        shown = await hub.show("wtx")
+        assert (shown["base"], shown["base_sha"]) == ("feature-x", git(side, "rev-parse", "HEAD"))
+        assert not any("uncommitted" in note for note in shown["notes"])
+        before = git(repo, "rev-parse", "main")
+        await hub.post("/api/agents/wtx/merge")
+        assert (side / "done.txt").exists()
+        assert git(repo, "rev-parse", "main") == before
+        # The other way round: this worktree is the one that the note is about; a deletion tells only its own.
+        (side / "only-there.txt").write_text("x\n")
+        await hub.create("dirty")
+        await hub.until_status("dirty", "idle")
+        assert any("uncommitted" in note for note in (await hub.show("dirty"))["notes"])
+        deleted = (await hub.http.delete("/api/agents/dirty")).json()
+        assert (deleted["done"], deleted["notes"]) == (True, [])

@@ -128,7 +128,11 @@ def detail(agent: Json) -> RenderableType:
     shared = f" (shared with {agent['shares_workspace_of']})" if agent["shares_workspace_of"] else ""
     row("workspace", f"{agent['workspace'] or '-'}{shared}")
     row("branch", f"{agent['branch'] or '-'}, from {agent['base']} {(agent['base_sha'] or '')[:10]}")
-    for label, task in (("task", agent["current_task"]), ("last task", agent["last_task"])):
+    for label, task in (
+        ("task", agent["current_task"]),
+        ("next task", agent["next_task"]),
+        ("last task", agent["last_task"]),
+    ):
         if task:
             row(label, f"{words.task_of(task, now)}: {words.shorten(task['description'], 100)}")
             row("", task["detail"])

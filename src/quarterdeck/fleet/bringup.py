@@ -164,8 +164,10 @@ class Crew:
         await backend.start(record, self._make_launch(record))
         self._follow(record)
         # Before it counts as started: a hub that is killed in between delivers it again, to the same key.
-        await self._deliver(record)
-        self._records.change(name, started_at=time.time())
+        if record.task_given_at is None:
+            await self._deliver(record)
+        now = time.time()
+        self._records.change(name, started_at=now, task_given_at=record.task_given_at or now)
 
     async def restart(self, name: str) -> None:
         """End what runs, start the sidecar anew: a new incarnation with the same history."""
@@ -174,6 +176,9 @@ class Crew:
             return
         await self._unfollow(name)
         await self.backend(record).stop(record, grace_seconds=STOP_SECONDS)
+        now = self._records.get(name)
+        if now is None or now.wanted == "stopped":
+            return  # The operator wants it stopped since; that job comes next.
         self._records.change(
             name,
             failed_at=None,
@@ -182,7 +187,7 @@ class Crew:
             gone_at=None,
             gone_reason=None,
             started_at=None,
-            wanted="running",
+            task_given_at=now.task_given_at or now.started_at,
         )
         self.roster.look(name)
         await self.bring_up(name)
@@ -216,7 +221,7 @@ class Crew:
             name,
             rescue_ref=removed.rescue_ref,
             branch_kept=removed.branch_kept,
-            notes=[*record.notes, *removed.notes],
+            removal_notes=[*record.removal_notes, *removed.notes],
         )
         self._records.bury(self._records.change(name, deleted_at=time.time()))
         self._restarts.pop(name, None)
@@ -230,7 +235,12 @@ class Crew:
         if scope is None:
             return False
         if not deleting:
-            self._records.change(name, canceled_at=time.time(), wanted="stopped")
+            now, record = time.time(), self._records.get(name)
+            waits = record is not None and record.task is not None and record.task_given_at is None
+            # Its first task with it; the sidecar may know of that already, and is told at the next start.
+            self._records.change(
+                name, canceled_at=now, wanted="stopped", **({"task_canceled_at": now} if waits else {})
+            )
         scope.cancel()
         return True
 
@@ -324,7 +334,7 @@ class Crew:
             self._restarts[name] = (count + 1, time.time())
             await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
             record = self._records.get(name)
-            if record is None or record.gone_at is None or record.deleting_at is not None:
+            if record is None or record.gone_at is None or record.wanted == "stopped":
                 return
             try:
                 self._check_room()

@@ -12,7 +12,7 @@ from quarterdeck.events import Bus
 from quarterdeck.fleet import admission
 from quarterdeck.fleet.bringup import Crew
 from quarterdeck.fleet.errands import Errands
-from quarterdeck.fleet.model import AgentRecord, AgentSummary, derive_status, summarize
+from quarterdeck.fleet.model import AgentRecord, AgentSummary, called_off_task, derive_status, summarize
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.projects import Projects, instructions
 from quarterdeck.fleet.queue import BusyLimit
@@ -20,6 +20,7 @@ from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Heard
 from quarterdeck.sidecar.catalog import locate, resolve
 from quarterdeck.sidecar.client import SidecarClient, Unreachable
+from quarterdeck.sidecar.model import FINAL
 from quarterdeck.sidecar.spec import LaunchSpec
 
 _DELIVERIES = 4
@@ -118,18 +119,26 @@ class FleetCore:
             config_folder=str(self._folder),
             base=record.base,
             task_bytes=self._config.limits.task_bytes,
-            hold_waiting=self._limit.is_reached_without(record.name),
+            # A first task that was canceled may wait in there, and must not begin before it can be told so.
+            hold_waiting=called_off_task(record) is not None or self._limit.is_reached_without(record.name),
         )
 
     async def _deliver_first_task(self, record: AgentRecord) -> None:
-        """The task that the agent was created with; its key makes a second delivery harmless."""
+        """The task that the agent was created with; its key makes a second delivery harmless.
+
+        One that was canceled is delivered as such: held, so that it never runs, for the history.
+        """
         if record.task is None:
             return
-        hold = self._limit.must_hold(record.name)
+        canceled = record.task_canceled_at is not None
+        hold = canceled or self._limit.must_hold(record.name)
         for attempt in range(1, _DELIVERIES + 1):
             client = await self.client(record.name)
             try:
-                await client.add_task(record.task, queue=True, key=f"create:{record.id}", origin="create", hold=hold)
+                key = f"create:{record.id}"
+                task = await client.add_task(record.task, queue=True, key=key, origin="create", hold=hold)
+                if canceled and task.state not in FINAL:
+                    await client.cancel(task.id)
             except Unreachable:
                 # A machine that is short of breath is no reason to give the agent up.
                 if attempt == _DELIVERIES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,7 +15,16 @@ from anyio.to_thread import run_sync
 from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.fleet.collecting import Collecting
 from quarterdeck.fleet.facts import Gathered
-from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, LinkView, detail, summarize
+from quarterdeck.fleet.model import (
+    AgentDetail,
+    AgentPage,
+    AgentRecord,
+    AgentSummary,
+    LinkView,
+    called_off_task,
+    detail,
+    summarize,
+)
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
 from quarterdeck.sidecar import offline
@@ -117,7 +126,10 @@ class Looking(Collecting):
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
             group.start_soon(weigh)
-        return detail(self._record(name), self.crew.view(name), gathered=facts, disk_bytes=disk)
+        found = detail(self._record(name), self.crew.view(name), gathered=facts, disk_bytes=disk)
+        if found.next_task is not None:
+            found = replace(found, next_task=self._limit.with_position(name, found.next_task))
+        return found
 
     async def wait(self, names_: list[str] | None, cursor: str | None, timeout_seconds: float) -> Changes:
         """What changed since a cursor, waiting for it up to 25 s. Raises `InvalidInput`, `NotFound`."""
@@ -145,6 +157,8 @@ class Looking(Collecting):
             dead = name not in self.crew.links  # with a link, nobody knows: it may only be slow
             read = partial(offline.tasks, dead=dead, deleted=self.records.get(name) is None)
             tasks, total = await self._offline(name, read, offset, page_size)
+            if not total and (called_off := called_off_task(self._record_or_grave(name))) is not None:
+                tasks, total = [called_off] if page == 1 else [], 1
         else:
             tasks, total = [self._limit.with_position(name, t) for t in found.tasks], found.total_count
         return TaskHistory(agent=name, tasks=tasks, **_paging(page, page_size, total))
@@ -173,15 +187,15 @@ class Looking(Collecting):
     async def _offline(
         self, name: str, read: Callable[..., tuple[list[T], int]], offset: int, limit: int
     ) -> tuple[list[T], int]:
-        record = self.records.get(name)
-        if record is not None:
-            folder = self._backend.folder(record)
-        else:
-            graves = [r for r in self.records.deleted() if r.name == name]
-            if not graves:
-                self._record(name)
-            folder = self.records.grave(graves[0])
+        record = self._record_or_grave(name)
+        living = record.deleted_at is None
+        folder = self._backend.folder(record) if living else self.records.grave(record)
         return await run_sync(partial(read, folder, offset=offset, limit=limit))
+
+    def _record_or_grave(self, name: str) -> AgentRecord:
+        """The agent of this name, else the one that was deleted last. Raises `NotFound`."""
+        graves = [] if self.records.get(name) else [r for r in self.records.deleted() if r.name == name]
+        return graves[0] if graves else self._record(name)
 
 
 def _offset(page: int, page_size: int) -> int:

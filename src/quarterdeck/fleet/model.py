@@ -35,7 +35,9 @@ class AgentRecord:
 
     `id` is unique for ever, `name` among the living. `shares` names the agent whose workspace this one
     works in. `wanted` is what the operator wants of its sidecar. `started_at` is when the backend last
-    started that, `gone_at` when the hub saw it gone without having been told to go.
+    started that, `gone_at` when the hub saw it gone without having been told to go. `task_given_at` is when
+    the first task (if there is one) was known to be with the sidecar, which is not given it again then;
+    `task_canceled_at` when it was canceled before. `removal_notes` tell of the deletion, `notes` of the rest.
     """
 
     id: str
@@ -50,6 +52,8 @@ class AgentRecord:
     schema: int = RECORD_SCHEMA
     spec: str = ""
     task: str | None = None
+    task_given_at: float | None = None
+    task_canceled_at: float | None = None
     shares: str | None = None
     base_sha: str | None = None
     branch: str | None = None
@@ -71,6 +75,7 @@ class AgentRecord:
     branch_kept: str | None = None
     last_merge: MergeOutcome | None = None
     notes: list[str] = field(default_factory=list)
+    removal_notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +129,7 @@ class BudgetShown:
 class AgentDetail:
     """All that is known of one agent. `metadata` holds every key with its value, source, age and error.
 
+    `next_task` is the first of the `queue` tasks that wait, with its position.
     `metadata_state` says whether that could be asked: known, none (it has no metadata server), starting or
     unreachable (`metadata_error` says why). `clock_off_seconds` is set when its clock is off.
     """
@@ -150,6 +156,7 @@ class AgentDetail:
     agent_pid: int | None
     sidecar_pid: int | None
     current_task: Task | None
+    next_task: Task | None
     last_task: Task | None
     queue: int
     created_at: float
@@ -180,6 +187,22 @@ class AgentPage:
     agents: list[AgentSummary]
     total_count: int
     next_cursor: str | None
+
+
+def called_off_task(record: AgentRecord) -> Task | None:
+    """The first task of an agent that was called off with it, while no sidecar knows of that; else None."""
+    if record.task is None or record.task_canceled_at is None or record.task_given_at is not None:
+        return None
+    return Task(
+        id=f"create-{record.id}",
+        description=record.task,
+        state="canceled",
+        queued_at=record.created_at,
+        ended_at=record.task_canceled_at,
+        cancel_requested_at=record.task_canceled_at,
+        detail="canceled while the agent came up, before it was started",
+        origin="create",
+    )
 
 
 def derive_status(record: AgentRecord, link: LinkView) -> tuple[Status, Activity | None]:
@@ -274,6 +297,7 @@ def detail(record: AgentRecord, link: LinkView, *, gathered: Gathered | None, di
         agent_pid=facts.agent_pid if facts else None,
         sidecar_pid=facts.sidecar_pid if facts else None,
         current_task=facts.current_task if facts else None,
+        next_task=facts.next_task if facts else None,
         last_task=facts.last_task if facts else None,
         queue=facts.queue if facts else 0,
         created_at=record.created_at,

@@ -26,6 +26,7 @@ from quarterdeck.fleet.roster import Heard
 from quarterdeck.sidecar.catalog import locate, resolve
 
 MAX_SPEC_BYTES = 100_000
+_DIRTY = "the repository has uncommitted changes; the agent starts from the last commit, without them"
 
 
 class Fleet(Looking):
@@ -84,7 +85,8 @@ class Fleet(Looking):
             self._check_shared(shared, project)
         repo = self.projects.repo(project)
         facts = await repository.inspect(repo)
-        base, _ = await repository.resolve_base(facts.root, table.base)
+        # Of the worktree that the project names (a linked one, perhaps), as it is told; not of the main one.
+        base, _ = await repository.resolve_base(facts.worktree, table.base)
         self._check_room()
         if shared is not None:
             # Meanwhile its deletion may have begun, which would take the workspace away under the new agent.
@@ -108,6 +110,7 @@ class Fleet(Looking):
             permissions=permissions or self.projects.permissions(project),
             restart=restart or defaults.restart,
             budget=budget or defaults.budget,
+            notes=[_DIRTY] if facts.dirty and shared is None else [],
         )
         self.records.create(record)
         self.bus.publish(AgentCreated(agent=name, project=project, role=role, provider=provider))
@@ -161,7 +164,7 @@ class Fleet(Looking):
         # From here on it counts as starting, so that nobody takes what it was for what it is.
         self.records.change(
             name, wanted="running", canceled_at=None, failed_at=None, failure=None, gone_at=None, gone_reason=None,
-            started_at=None,
+            started_at=None, task_given_at=record.task_given_at or record.started_at,
         )  # fmt: skip
         self.crew.roster.look(name)
         self.crew.spawn(self.crew.restart, name)

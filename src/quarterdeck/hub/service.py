@@ -67,7 +67,7 @@ class Hub:
             done=record.deleted_at is not None,
             rescue_ref=record.rescue_ref,
             branch_kept=record.branch_kept,
-            notes=record.notes,
+            notes=record.removal_notes,
         )
 
     async def diff(self, name: str, form: str, max_bytes: int) -> AgentDiff:

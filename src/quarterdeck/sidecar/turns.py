@@ -152,6 +152,8 @@ class Turns:
         if task.state != "queued" or task.sent_at is not None:
             return task
         waiting = [t.id for t in self._store.open_tasks() if t.sent_at is None]
+        if self.current is None and not task.held and waiting[:1] == [task.id]:
+            return task  # nothing is before it: it begins as soon as the agent takes it
         return replace(task, position=waiting.index(task.id) + 1) if task.id in waiting else task
 
     def waiting(self) -> list[Task]:

@@ -56,14 +56,11 @@ class LocalBackend:
                 )
             return Provisioned(workspace=record.workspace, branch=record.branch, base_sha=record.base_sha)
         repo = Path(record.repo)
-        notes: list[str] = []
-        facts = await repository.inspect(repo)
-        if facts.dirty:
-            notes.append("the repository has uncommitted changes; the agent starts from the last commit, without them")
+        await repository.inspect(repo)
         base_sha = record.base_sha or await repository.branch_sha(repo, record.base)
         path = self.folder(record) / "worktree"
         added = await worktree.add(repo, path, record.branch or f"qd/{record.name}", base_sha)
-        return Provisioned(workspace=str(path), branch=added.branch, base_sha=base_sha, notes=notes)
+        return Provisioned(workspace=str(path), branch=added.branch, base_sha=base_sha)
 
     async def start(self, record: AgentRecord, launch: LaunchSpec) -> Address:
         """Start `qd sidecar` detached from this process and wait until it says where it listens."""
@@ -175,9 +172,17 @@ class LocalBackend:
                         detached.reap()
                         await anyio.sleep(_POLL_SECONDS)
         await run_sync(self._end_unannounced, record)
-        await run_sync(proctree.kill_everything, None, record.id, proctree.Cgroup.find(record.id))
+        await run_sync(self._kill_all, record.id)
         detached.reap()
         (self.folder(record) / files.ADDRESS_FILE).unlink(missing_ok=True)
+
+    @staticmethod
+    def _kill_all(mark: str) -> None:
+        group = proctree.Cgroup.find(mark)
+        proctree.kill_everything(None, mark, group)
+        if group is not None:
+            # A sidecar that was killed could not remove its own.
+            group.remove()
 
     @staticmethod
     async def _ask_to_end(record: AgentRecord, address: Address) -> None:
