@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
@@ -61,16 +62,17 @@ class Link:
                         self.view = LinkView(facts=self.view.facts)
                         await self._gone(self.name, reason)
                         return
-                    client = await self.client()
-                    if not self._seq:
-                        # What happened before this hub began is in the history, not news.
-                        facts = await client.facts()
-                        self._seq = facts.last_event_seq
-                        self._set(facts)
-                    async with client.events(after=self._seq, facts=True, silence_seconds=SILENCE_SECONDS) as stream:
-                        async for event in stream:
-                            self._take(event)
-                            failures = 0
+                    async with self._own_client() as client:
+                        if not self._seq:
+                            # What happened before this hub began is in the history, not news.
+                            facts = await client.facts()
+                            self._seq = facts.last_event_seq
+                            self._set(facts)
+                        watch = client.events(after=self._seq, facts=True, silence_seconds=SILENCE_SECONDS)
+                        async with watch as stream:
+                            async for event in stream:
+                                self._take(event)
+                                failures = 0
                 except QuarterdeckError as error:
                     self._unreachable(error.message)
                 except Exception as error:
@@ -79,14 +81,27 @@ class Link:
                     self._unreachable(f"an error inside Quarterdeck: {error!r}")
                     failures = len(_RETRY_SECONDS)
                 failures += 1
-                await self._drop()
                 await anyio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 
-    async def client(self) -> SidecarClient:
-        """A client of the sidecar. Raises `Unavailable` when nobody knows where it listens."""
+    @asynccontextmanager
+    async def _own_client(self) -> AsyncIterator[SidecarClient]:
+        """A client for the follower alone: what it gives up does not end a call that somebody makes meanwhile."""
+        client = SidecarClient.connect(await self._where(), self.name)
+        try:
+            yield client
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+    async def _where(self) -> Address:
         address = await self._backend.address(self._record)
         if address is None:
             raise Unavailable(f"the sidecar of agent {self.name} has not said where it listens")
+        return address
+
+    async def client(self) -> SidecarClient:
+        """A client of the sidecar for everybody's calls. Raises `Unavailable` when nobody knows where it listens."""
+        address = await self._where()
         if self._client is None or address != self._address:
             await self._drop()
             self._client = SidecarClient.connect(address, self.name)

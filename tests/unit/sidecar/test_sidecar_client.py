@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import anyio
+import anyio.abc
 import pytest
 
+from quarterdeck.errors import InvalidInput
 from quarterdeck.sidecar.client import SidecarClient, Unreachable
 from quarterdeck.sidecar.spec import Address
 
@@ -43,3 +46,37 @@ async def test_a_client_that_was_closed_meanwhile(
     await client.aclose()
     with pytest.raises(Unreachable, match="just given up"):
         await call(client)
+
+
+async def test_a_connection_that_breaks_is_told_with_a_reason(tmp_path: Path) -> None:
+    """Many errors of a connection have a name and no words."""
+    listener = await anyio.create_unix_listener(tmp_path / "s.sock")
+
+    async def cut_off(stream: anyio.abc.SocketStream) -> None:
+        # Closed with what was sent unread: the other end is reset.
+        await stream.aclose()
+
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, cut_off)
+        address = Address(pid=1, started_at=0.0, socket=str(tmp_path / "s.sock"))
+        client = SidecarClient.connect(address, "ada")
+        for call in (client.facts(), client.forward("GET", "/metadata", headers={}, body=b""), _watch(client)):
+            with pytest.raises(Unreachable, match=r"(cannot be reached|broke): \w"):
+                await call
+        await client.aclose()
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("wrong", ["..", "%2e%2e", "a/../b", "%252e%252e", r"..\..", "."])
+async def test_an_id_with_a_step_in_it_is_not_asked_for(tmp_path: Path, wrong: str) -> None:
+    address = Address(pid=1, started_at=0.0, socket=str(tmp_path / "none.sock"))
+    client = SidecarClient.connect(address, "ada")
+    for call in (
+        client.cancel(wrong),
+        client.release(wrong),
+        client.answer(wrong, "x"),
+        client.forward("GET", f"/metadata/{wrong}", headers={}, body=b""),
+    ):
+        with pytest.raises(InvalidInput):
+            await call
+    await client.aclose()
