@@ -147,10 +147,11 @@ def _query(request: Request, params: Iterable[Param]) -> dict[str, Any]:
 
 def _values(given: Mapping[str, str], params: Iterable[Param]) -> dict[str, Any]:
     texts = ((param, given.get(param.name)) for param in params)
-    return {param.name: param.default if text is None else _value(param, text) for param, text in texts}
+    return {param.name: param.default if text is None else value_of(param, text) for param, text in texts}
 
 
-def _value(param: Param, text: str) -> Any:
+def value_of(param: Param, text: str) -> Any:
+    """A parameter's value from its text. Raises `InvalidInput` that says what is wrong with it."""
     try:
         value: Any = msgspec.convert(text, param.kind, strict=False)
     except msgspec.ValidationError:

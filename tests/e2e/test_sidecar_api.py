@@ -154,6 +154,26 @@ async def test_a_retry_with_the_key_gives_the_same_task(idle: Sidecar) -> None:
     assert (idle.workspace / "keyed").read_text().count("\n") == 1
 
 
+async def test_numbers_and_paths_that_are_none(idle: Sidecar) -> None:
+    huge = "99999999999999999999"
+    for path, parameter, value in (
+        ("/v1/tasks", "offset", huge),
+        ("/v1/log", "offset", huge),
+        ("/v1/log", "cursor", huge),
+        ("/v1/events", "after", huge),
+        ("/v1/tasks/x", "wait", "nan"),
+        ("/v1/agent/x", "wait", "nan"),
+    ):
+        body = await idle.get(path, expect=404 if path == "/v1/agent/x" else 400, **{parameter: value})
+        assert body["error"]["code"] in ("INVALID_INPUT", "NOT_FOUND")
+    refused = await idle.http.put("/v1/tasks")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert refused.json()["error"]["code"] == "INVALID_INPUT"
+    wrong = {b"Idempotency-Key": "ü".encode()}
+    answer = await idle.http.post("/v1/tasks", json={"description": "@say x"}, headers=wrong)  # type: ignore[arg-type]
+    assert answer.status_code == 400
+
+
 async def test_a_busy_agent_refuses_or_queues(idle: Sidecar) -> None:
     running = await idle.task("@hang")
     await idle.until(status="busy", activity="working")
@@ -372,6 +392,32 @@ async def test_a_stale_incarnation_changes_nothing(idle: Sidecar) -> None:
         answer = await idle.post(path, body, expect=409, incarnation=stale)
         assert answer["error"]["details"]["incarnation"] == facts["incarnation"]
         await idle.post(path, body, expect=409, incarnation=facts["incarnation"] + 1)
+    await idle.http.put("/metadata/kept", json={"value": "before"})
+    writes: list[tuple[str, str, Any]] = [
+        ("PUT", "/metadata/kept", {"value": "stale"}),
+        ("POST", "/metadata", {"data": {"kept": "stale"}}),
+        ("DELETE", "/metadata/kept", None),
+    ]
+    for method, path, body in writes:
+        for meant in (stale, facts["incarnation"] + 1):
+            refused = await idle.http.request(method, path, json=body, params={"incarnation": meant})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, "CONFLICT")
+        for nonsense in ("nan", "", "-1", "99999999999999999999"):
+            refused = await idle.http.request(method, path, json=body, params={"incarnation": nonsense})
+            assert refused.status_code == 400
+    assert (await idle.get("/metadata/kept"))["value"] == "before"
+    for method, path, _ in writes:
+        right = {"value": "now"} if method == "PUT" else {"data": {"kept": {"value": "now"}}}
+        done = await idle.http.request(
+            method, path, json=None if method == "DELETE" else right, params={"incarnation": facts["incarnation"]}
+        )
+        assert done.status_code in (200, 204), done.text
+    document = await idle.get("/openapi.json")
+    for method, path in (("put", "/metadata/{key}"), ("post", "/metadata"), ("delete", "/metadata/{key}")):
+        assert "incarnation" in [p["name"] for p in document["paths"][path][method]["parameters"]]
+    given = document["paths"]["/v1/tasks"]["post"]
+    assert ("Idempotency-Key", "header") in [(p["name"], p["in"]) for p in given["parameters"]]
+    assert {"200", "201"} <= given["responses"].keys()
     after = await idle.facts()
     volatile = ("observed_at", "metadata", "revision")
     assert {k: v for k, v in after.items() if k not in volatile} == {

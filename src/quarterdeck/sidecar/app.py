@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode
 
 import anyio
 import msgspec
@@ -14,7 +15,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quarterdeck import __version__, web
-from quarterdeck.errors import Conflict, NotFound, StorageRefused, Unprocessable
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unprocessable
 from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService, readiness
@@ -79,6 +80,7 @@ _FENCE = web.Param(
     "incarnation", int, None, "the incarnation that is meant; a stale one is refused with 409", minimum=0
 )
 
+_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _KEY = web.Param("Idempotency-Key", str, None, IDEMPOTENCY_MEANING, pattern=IDEMPOTENCY_KEY)
 
 
@@ -148,6 +150,19 @@ class SidecarApi:
         meant = call.query.get("incarnation")
         if meant is not None:
             self._session.refuse_stale(meant, to_run=to_run)
+
+    def fence_metadata(self, scope: Scope) -> Scope:
+        """A call of the metadata server, which knows no incarnations, without the one that it meant.
+
+        Raises `Conflict` for a stale one, `InvalidInput` for one that is none.
+        """
+        if scope["method"] not in _WRITES or b"incarnation" not in scope["query_string"]:
+            return scope
+        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        for meant in (value for name, value in given if name == _FENCE.name):
+            self._session.refuse_stale(web.value_of(_FENCE, meant), to_run=False)
+        rest = urlencode([(name, value) for name, value in given if name != _FENCE.name])
+        return {**scope, "query_string": rest.encode()}
 
     async def health(self, call: web.Call) -> Health:
         """`GET /health`."""
@@ -248,9 +263,17 @@ class SidecarApi:
         return {"status": "stopping"}
 
 
+def _fenced(route: web.Route) -> web.Route:
+    """A route of the metadata server as it is told of: its mutations are fenced here."""
+    if route.method not in _WRITES:
+        return route
+    errors = route.errors if Conflict in route.errors else (*route.errors, Conflict)
+    return replace(route, query=(*route.query, _FENCE), errors=errors)
+
+
 def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> ASGIApp:
     """The whole application: the table, the metadata server, the agent's MCP server, the OpenAPI document."""
-    table = [*api.routes(), *metadata.routes()]
+    table = [*api.routes(), *map(_fenced, metadata.routes())]
     document = web.openapi(
         "Quarterdeck sidecar",
         "1",
@@ -269,7 +292,14 @@ def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> ASGIAp
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         # Not a mount at "/": that would take what only has a wrong method or path from our own table.
         path = scope["path"] if scope["type"] == "http" else ""
-        to = facts_api if path == "/metadata" or path.startswith("/metadata/") else own
-        await to(scope, receive, send)
+        if path != "/metadata" and not path.startswith("/metadata/"):
+            await own(scope, receive, send)
+            return
+        try:
+            scope = api.fence_metadata(scope)
+        except QuarterdeckError as error:
+            await web.error_response(error)(scope, receive, send)
+            return
+        await facts_api(scope, receive, send)
 
     return call
