@@ -72,7 +72,7 @@ def http_page() -> str:
         "at `/api/openapi.json`. Send `Authorization: Bearer TOKEN` (`qd token` prints it); the Host must be a "
         "loopback address or `localhost`, and an Origin, where there is one, too. Times are seconds since the epoch.",
         "",
-        'An error is `{"error": {"code", "message", "hint", "details"}}`. Codes: INVALID_INPUT (400, 413, 422), '
+        'An error is `{"error": {"code", "message", "hint", "details"}}`. Codes: INVALID_INPUT (400, 405, 413, 422), '
         "UNAUTHENTICATED (401), PERMISSION_DENIED (403), NOT_FOUND (404), CONFLICT (409, 412), INTERNAL_ERROR (500), "
         "UNAVAILABLE (503, 507).",
         "",
@@ -95,9 +95,9 @@ def http_page() -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     given = [
-        f"`{p['name']}` {p.get('description', '')}{_default(p)}".strip()
+        f"{'header ' if p['in'] == 'header' else ''}`{p['name']}` {p.get('description', '')}{_default(p)}".strip()
         for p in operation["parameters"]
-        if p["in"] == "query"
+        if p["in"] in ("query", "header")
     ]
     if "requestBody" in operation:
         content = operation["requestBody"]["content"]
