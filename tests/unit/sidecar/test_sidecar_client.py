@@ -22,6 +22,10 @@ async def _watch(client: SidecarClient) -> None:
             pass
 
 
+async def _forward(client: SidecarClient) -> None:
+    await client.forward("GET", "/metadata", headers={}, body=b"")
+
+
 async def _forward_stream(client: SidecarClient) -> None:
     async for _ in client.forward_stream("/metadata/watch", headers={}):
         pass
@@ -49,22 +53,23 @@ async def test_a_client_that_was_closed_meanwhile(
 
 
 async def test_a_connection_that_breaks_is_told_with_a_reason(tmp_path: Path) -> None:
-    """Many errors of a connection have a name and no words."""
+    """Many errors of a connection have a name and no words, as that of one which is closed under a call."""
     listener = await anyio.create_unix_listener(tmp_path / "s.sock")
-
-    async def cut_off(stream: anyio.abc.SocketStream) -> None:
-        # Closed with what was sent unread: the other end is reset.
-        await stream.aclose()
-
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, cut_off)
-        address = Address(pid=1, started_at=0.0, socket=str(tmp_path / "s.sock"))
+    address = Address(pid=1, started_at=0.0, socket=str(tmp_path / "s.sock"))
+    for kind in (SidecarClient.facts, _forward, _watch):
         client = SidecarClient.connect(address, "ada")
-        for call in (client.facts(), client.forward("GET", "/metadata", headers={}, body=b""), _watch(client)):
+
+        async def cut_off(stream: anyio.abc.SocketStream, client: SidecarClient = client) -> None:
+            async with stream:
+                await stream.receive()
+                await client.aclose()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(listener.serve, cut_off)
             with pytest.raises(Unreachable, match=r"(cannot be reached|broke): \w"):
-                await call
-        await client.aclose()
-        group.cancel_scope.cancel()
+                await kind(client)
+            group.cancel_scope.cancel()
+    await listener.aclose()
 
 
 @pytest.mark.parametrize("wrong", ["..", "%2e%2e", "a/../b", "%252e%252e", r"..\..", "."])
