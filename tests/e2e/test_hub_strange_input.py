@@ -86,6 +86,14 @@ async def test_a_metadata_path_does_not_lead_elsewhere(shared: LiveHub) -> None:
         assert (status, body["error"]["code"]) == (400, "INVALID_INPUT"), (step, body)
     status, _ = await as_it_is(shared, "GET", f"{here}/watch/../../v1/agent")
     assert status == 400
+    # Headers and queries are handed on as they are, or refused.
+    for header in ("If-Match", "If-None-Match", "Accept"):
+        status, _ = await as_it_is(shared, "GET", f"{here}/git_branch", **{header.replace("-", "_"): "ü".encode()})
+        assert status == 200, header
+    status, _ = await as_it_is(shared, "GET", f"{here}/watch?since=x", Last_Event_ID="ü".encode())
+    assert status == 400
+    status, body = await as_it_is(shared, "GET", f"{here}?prefix={'x' * 60_000}")
+    assert (status, body["data"]) == (200, {})
     for key in ("..", "../v1/stop", "a\nb", "", "x" * 70_000, "ü"):
         text = await refusal(shared, "set_agent_metadata", agent_name="paths", key=key, value="1")
         assert text.startswith("INVALID_INPUT: "), (key[:9], text)

@@ -42,6 +42,11 @@ def _segment(given: str) -> str:
     return quote(given, safe="")
 
 
+def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers that somebody sent us, byte for byte: httpx2 by itself takes ASCII alone."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
 def _refuse_steps(path: str) -> None:
     """Raise `InvalidInput` for a path with a step up or in place: httpx2 would take it, and ask for another path."""
     plain, before = path, ""
@@ -207,7 +212,7 @@ class SidecarClient:
         _refuse_steps(path.partition("?")[0])
         try:
             response = await self._http.request(
-                method, path, content=body or None, headers=dict(headers), timeout=deadline
+                method, path, content=body or None, headers=_as_sent(headers), timeout=deadline
             )
         except httpx2.TimeoutException as error:
             raise Unreachable(f"agent {self._name} did not answer within {deadline:g} s") from error
@@ -223,7 +228,7 @@ class SidecarClient:
         _refuse_steps(path.partition("?")[0])
         timeout = httpx2.Timeout(DEADLINE_SECONDS, read=None)
         try:
-            async with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
+            async with self._http.stream("GET", path, headers=_as_sent(headers), timeout=timeout) as response:
                 if response.status_code != 200:
                     data = await response.aread()
                     raise error_from_json(msgspec.json.decode(data), status=response.status_code)
