@@ -391,13 +391,26 @@ async def call_off(live: LiveHub, name: str) -> None:
     await live.until_status(name, "canceled")
 
 
-async def test_a_task_that_was_called_off_with_its_agent_never_runs(shared: LiveHub) -> None:
+async def test_a_task_that_was_called_off_with_its_agent_never_runs(
+    shared: LiveHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, held = SidecarClient.cancel, []
+
+    async def watched(self: SidecarClient, task_id: str, **more: Any) -> Any:
+        # What is held is released as soon as there is room; not this one, however long its cancel takes.
+        await shared.fleet.crew.links["offed"].refresh(5)
+        await shared.fleet._limit._release()
+        held.append((await self.tasks(offset=0, limit=1)).tasks[0].held)
+        return await cancel(self, task_id, **more)
+
+    monkeypatch.setattr(SidecarClient, "cancel", watched)
     await shared.fleet.create(name="offed", task="@once ran\n@say x")
     await call_off(shared, "offed")
     (told,) = (await shared.get("/api/agents/offed/tasks"))["tasks"]
     assert (told["state"], told["description"]) == ("canceled", "@once ran\n@say x")
     await shared.post("/api/agents/offed/restart")
     await shared.until_status("offed", "idle")
+    assert held == [True]
     found = await shared.get("/api/agents/offed/tasks")
     assert [task["state"] for task in found["tasks"]] == ["canceled"]
     assert (await shared.until_done("offed", (await shared.task("offed", "@say y"))["id"]))["state"] == "succeeded"

@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync
 from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.events import AgentDeleted, AgentFailed, Bus, SidecarDied
 from quarterdeck.fleet.link import Link
-from quarterdeck.fleet.model import AgentRecord, LinkView
+from quarterdeck.fleet.model import AgentRecord, LinkView, called_off_task
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Heard, Roster
@@ -70,6 +70,11 @@ class Crew:
         """What the link to an agent knows; nothing where there is none."""
         link = self.links.get(name)
         return link.view if link else self._last.get(name, LinkView())
+
+    def keeps_back(self, name: str) -> bool:
+        """Whether nothing that waits in an agent may begin: its first task was called off, and it may not know yet."""
+        record = self._records.get(name)
+        return record is not None and called_off_task(record) is not None
 
     def begin(self, tasks: TaskGroup) -> None:
         """Take up every agent where it was left."""

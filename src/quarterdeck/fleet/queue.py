@@ -115,6 +115,8 @@ class BusyLimit:
         for _, name, task_id in self._held():
             if len(self._busy()) >= self._limit:
                 return
+            if self._crew.keeps_back(name):
+                continue
             self._grant(name)
             try:
                 client = await self._client(name)
