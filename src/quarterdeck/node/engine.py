@@ -395,7 +395,7 @@ def _history(registry: Registry, service: str) -> tuple[HistoryEntry, ...]:
 
 
 def _asked(steps: str) -> tuple[ServiceDef, dict[str, str]]:
-    """What an earlier call with the same id deployed, and with which images. Raises `Conflict` when it deployed none."""
+    """What an earlier call with the same id deployed, with which images. Raises `Conflict` when it deployed none."""
     asked = msgspec.json.decode(steps or "null")
     if not isinstance(asked, dict) or "definition" not in asked:
         raise Conflict("the operation id was used for another request", hint="use a new id for every new change")

@@ -130,4 +130,4 @@ async def secret_set(context: Context, operation: Operation, asked: Mapping[str,
         return error_answer(interrupted(operation, hint)), "failed"
     text = f"secret {name} is gone, set it again"
     await context.store.write(lambda registry: registry.add_event(event("", "", "recovered", text)))
-    return error_answer(interrupted(operation, "qd node secret set", text)), "failed"
+    return error_answer(interrupted(operation, f"qd node secret set {name}", text)), "failed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +26,6 @@ from quarterdeck.node.validate import format_port, format_volume
 # Fields that the agent itself acts on: a change of them needs no new container.
 _AGENT_FIELDS = ("restart", "depends_on")
 FOREIGN = "foreign"
-_IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 
 def spec_hash(spec: ComponentSpec, *, key: str = "", hidden: Mapping[str, str] | None = None) -> str:
@@ -126,8 +124,7 @@ def config_drift(
         real = replace(real, healthcheck=replace(real.healthcheck, interval=desired.healthcheck.interval))
     wanted = shown(replace(desired, volumes=_plain_volumes(desired), env=_without(desired.env, unseen)))
     actual = shown(replace(real, volumes=_plain_volumes(real), env=_without(real.env, unseen)))
-    # One that was run by its id (a rollback): whether it is the right one the comparison of ids tells.
-    if _same_image(desired.image, real.image) or _IMAGE_ID.fullmatch(real.image):
+    if _same_image(desired.image, real.image):
         actual["image"] = wanted.get("image", "")
     targets = _env_secrets(desired)
     _put(wanted, "secrets", _secrets(desired, targets))
