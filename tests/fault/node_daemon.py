@@ -2,18 +2,21 @@
 
     node_daemon.py OPTIONS.json WORK.json
 
-It says `ready` before the work and `done` after it.
+It says `ready` before the work and `done` after it; between them `reached` when a deploy comes to the step that the
+task names with `until`, or when a secret was taken out to be made anew (there it waits).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
 
+from quarterdeck.node import podman_secrets
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import Mutation, ServiceDef
 from quarterdeck.node.options import AgentOptions
@@ -27,8 +30,12 @@ async def work(agent: NodeAgent, task: dict[str, object]) -> None:
     match task["kind"]:
         case "deploy":
             definition = msgspec.convert(task["definition"], ServiceDef)
-            async for _ in agent.deploy(definition, mutation):
-                pass
+            async for each in agent.deploy(definition, mutation):
+                if each.step == task.get("until"):
+                    print("reached", flush=True)
+        case "set-secret":
+            wait_when_removed(name)
+            await agent.set_secret(name, b"the new value", mutation)
         case "stop":
             await agent.stop_service(name, mutation, component=str(task.get("component", "")))
         case "start":
@@ -51,6 +58,22 @@ async def work(agent: NodeAgent, task: dict[str, object]) -> None:
                 await agent.snapshot()
         case other:
             raise AssertionError(other)
+
+
+def wait_when_removed(name: str) -> None:
+    """Let the replacing of a secret go on no further than where there is none."""
+    put = podman_secrets.put
+
+    async def halting(called: str, *, remove: Callable[[str], Awaitable[None]], **more: Any) -> None:
+        async def removed(gone: str) -> None:
+            await remove(gone)
+            if gone == name:
+                print("reached", flush=True)
+                await anyio.sleep_forever()
+
+        await put(called, remove=removed, **more)
+
+    podman_secrets.put = halting
 
 
 async def main() -> None:

@@ -25,13 +25,13 @@ import psutil
 import pytest
 
 from quarterdeck.errors import QuarterdeckError
-from quarterdeck.node import leftovers, snapshot
+from quarterdeck.node import leftovers, podman_secrets, snapshot
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, ServiceDef
 from quarterdeck.node.options import AgentOptions, MonitorOptions
 from quarterdeck.node.results import PushRequest
 from support import podman_env
-from support.podman_env import IMAGE, podman
+from support.podman_env import IMAGE, IMAGE_2, podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.podman, pytest.mark.fault, pytest.mark.timeout(900)]
 SIZE = 16 * 1024 * 1024
@@ -61,7 +61,11 @@ class Victim:
         self.options, self._folder = options, folder
         (folder / "options.json").write_bytes(msgspec.json.encode(options, enc_hook=str))
 
-    def kill_during(self, task: dict[str, object], after: float) -> bool:
+    def kill_at(self, task: dict[str, object]) -> bool:
+        """Start it, let it work until it has `reached` what the task names, kill it; whether it had come to its end."""
+        return self.kill_during(task, None)
+
+    def kill_during(self, task: dict[str, object], after: float | None) -> bool:
         """Start it, let it work for so long, kill it; whether it had come to its end."""
         (self._folder / "task.json").write_bytes(msgspec.json.encode(task, enc_hook=str))
         process = subprocess.Popen(
@@ -72,7 +76,10 @@ class Victim:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"ready\n"
-            time.sleep(after)
+            if after is not None:
+                time.sleep(after)
+            elif (line := process.stdout.readline()) != b"reached\n":
+                return line == b"done\n"
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait(10)
@@ -223,6 +230,95 @@ async def test_of_a_deploy_that_is_undone_nothing_stays_in_the_service(victim: V
         await agree(agent, name, expected={f"{name}-a": "running"})
         record = (await agent.list_services(service=name))[0]
         assert (record.components[0].spec, record.node, record.enforce) == (first, "", False)
+
+
+@pytest.mark.parametrize("what", ["image", "env file"])
+async def test_killed_in_a_deploy_that_changes_only_what_a_name_means(victim: Victim, name: str, what: str) -> None:
+    """The same definition over another image behind its tag, or another env file: what was undone is told as undone."""
+    tag, private = f"localhost/{name}:latest", victim.options.files_root / name / "private.env"
+    private.parent.mkdir(parents=True)
+    private.touch(0o600)
+    private.write_text("V=1\n")
+    podman("tag", IMAGE, tag)
+    slow = ("sh", "-c", "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done")
+    quick = ComponentSpec("b", IMAGE, cmd=("sleep", "600"), network="none", stop_seconds=0)
+    a = ComponentSpec("a", tag, cmd=slow, network="none", stop_seconds=8, env_files=("private.env",))
+    service = ServiceDef(name, (a, quick))
+    expected = {f"{name}-a": "running", f"{name}-b": "running"}
+    try:
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            final = [e async for e in agent.deploy(service, Mutation())][-1].final
+            assert final is not None
+            assert final.ok, final
+        before = podman("inspect", "--format", "{{.Id}}", f"{name}-a")
+        if what == "image":
+            podman("tag", IMAGE_2, tag)
+        else:
+            private.write_text("V=2\n")
+        task: dict[str, object] = {"kind": "deploy", "operation": "second", "definition": service}
+        assert not victim.kill_at({**task, "until": "stopping-old"})
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            await agree(agent, name, expected=expected)
+            assert podman("inspect", "--format", "{{.Id}}", f"{name}-a") == before
+            assert [each.ok for each in await agent.history(name)] == [False, True]
+            with pytest.raises(QuarterdeckError, match="as asked for: b; as before: a"):
+                [e async for e in agent.deploy(service, Mutation(operation_id="second"))]
+            told = [e.message async for e in agent.events(service=name) if e.kind == "recovered"]
+            assert told == ["deploy was interrupted; undone"]
+            final = [e async for e in agent.deploy(service, Mutation())][-1].final
+            assert final is not None
+            assert {each.component: each.outcome for each in final.components} == {"a": "replaced", "b": "unchanged"}
+            assert (await agent.get_service_status(name)).drift == ()
+    finally:
+        podman("rm", "-f", "-t", "0", *containers(name), check=False)
+        podman("untag", tag, tag, check=False)
+
+
+async def test_killed_while_a_renamed_component_takes_its_port(victim: Victim, name: str) -> None:
+    """The one that was stopped for it runs again, and the next deploy renames it."""
+    port = podman_env.free_port()
+    serve = ("sh", "-c", "echo 0 > /tmp/index.html; exec httpd -f -p 80 -h /tmp")
+    old = ComponentSpec("front", IMAGE, ports=(Port(port, 80),), cmd=serve, stop_seconds=0, restart="no")
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        [e async for e in agent.deploy(ServiceDef(name, (old,)), Mutation())]
+    never = Healthcheck(("/bin/sh", "-c", "sleep 4"), interval=5, timeout=5)
+    new = ServiceDef(name, (replace(old, name="web", healthcheck=never),))
+    task: dict[str, object] = {"kind": "deploy", "operation": "rename", "definition": new}
+    assert not victim.kill_at({**task, "until": "probing"})
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        await agree(agent, name, expected={f"{name}-front": "running"})
+        assert await served(port) == "0"
+        final = [e async for e in agent.deploy(ServiceDef(name, (replace(old, name="web"),)), Mutation())][-1].final
+        assert final is not None
+        assert final.ok, final
+        await agree(agent, name, expected={f"{name}-web": "running"})
+
+
+async def test_killed_while_a_secret_is_replaced(victim: Victim, name: str) -> None:
+    """Podman before 4.7 removes it first: then it is gone, and who asks is told; no copy of it stays."""
+    podman("secret", "create", name, "-", stdin=b"the old value")
+    podman("secret", "create", f"qd-trial-{name}", "-", stdin=b"somebody else's")
+    try:
+        done = victim.kill_at({"kind": "set-secret", "operation": "s", "service": name})
+        mine = podman_secrets.trial_mark(victim.options.state_dir)
+        assert done or any(each.startswith(mine) for each in secrets())
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            assert not any(each.startswith(mine) for each in secrets())
+            # What another agent tries out is left to it.
+            assert f"qd-trial-{name}" in secrets()
+            if not done:
+                with pytest.raises(QuarterdeckError, match=f"secret {name} is gone, set it again"):
+                    await agent.set_secret(name, b"the new value", Mutation(operation_id="s"))
+                told = [e.message async for e in agent.events() if e.kind == "recovered"]
+                assert f"secret {name} is gone, set it again" in told
+                await agent.set_secret(name, b"the new value", Mutation())
+            assert name in secrets()
+    finally:
+        podman("secret", "rm", f"qd-trial-{name}", check=False)
+
+
+def secrets() -> list[str]:
+    return podman("secret", "ls", "--format", "{{.Name}}").split()
 
 
 async def test_killed_in_the_middle_of_stop_and_start(victim: Victim, name: str) -> None:

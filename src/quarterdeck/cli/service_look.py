@@ -183,12 +183,17 @@ async def history(service: str, node: str | None, as_json: bool) -> int:
             render.moment(each.at),
             each.actor,
             render.paint("ok", render.GOOD) if each.ok else render.paint("failed", render.BAD),
-            ", ".join(part.image for part in each.definition.components),
+            ", ".join(_image(part.image, each.images.get(part.name, "")) for part in each.definition.components),
         )
         for each in entries
     ]
     render.table(("GENERATION", "DEPLOYED", "BY", "RESULT", "IMAGES"), rows)
     return 0
+
+
+def _image(reference: str, identity: str) -> str:
+    """An image as its definition names it, and the id that was behind that name."""
+    return f"{reference} ({identity.removeprefix('sha256:')[:12]})" if identity else reference
 
 
 def _moment(text: str) -> float:

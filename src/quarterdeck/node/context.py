@@ -79,8 +79,9 @@ class Context:
                 ) from error
         return Made(service, spec, hidden, reconcile.spec_hash(spec, key=self.key, hidden=hidden))
 
-    def request(self, made: Made, *, name: str, generation: int, operation: str) -> CreateRequest:
-        """What the runtime needs to make its container; the labels say whose it is."""
+    def request(self, made: Made, *, name: str, generation: int, operation: str, image: str = "") -> CreateRequest:
+        """What the runtime needs to make its container; the labels say whose it is. `image` is the id of one that
+        its definition's name does not lead to any more."""
         spec = made.spec
         secret = [*made.hidden, *(each.target or each.name for each in spec.secrets if each.kind == "env")]
         labels = {
@@ -94,7 +95,7 @@ class Context:
         }
         # What env gives plainly wins over a file, as in every other tool.
         hidden = {name: value for name, value in made.hidden.items() if name not in spec.env}
-        return CreateRequest(name, spec, labels, hidden)
+        return CreateRequest(name, replace(spec, image=image) if image else spec, labels, hidden)
 
     async def image(self, name: str) -> Image:
         """The image for a component: pulled, unless it is one that only this machine can have."""

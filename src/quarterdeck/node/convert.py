@@ -27,7 +27,7 @@ from quarterdeck.node.proto import model_pb2, results_pb2
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 # Mutation is not here: its actor is who the token says, never what a message says.
-_NOT_ON_THE_WIRE = {"Mutation", "Operation", "Problem"}
+_NOT_ON_THE_WIRE = {"Mutation", "Operation", "Planned", "Problem"}
 
 
 def to_wire(value: Any) -> Any:

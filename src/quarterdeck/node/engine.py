@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from quarterdeck.errors import Conflict, InternalError, QuarterdeckError, StorageRefused, Unavailable
-from quarterdeck.node import leftovers, lock, looking, recovery, takeover
+from quarterdeck.node import interrupted, leftovers, lock, looking, recovery, takeover
 from quarterdeck.node.context import Context, event, progress
 from quarterdeck.node.deploy import Deploy
 from quarterdeck.node.feed import Feed
@@ -26,7 +26,7 @@ from quarterdeck.node.files import Files
 from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lease import Leased
 from quarterdeck.node.lifecycle import Lifecycle
-from quarterdeck.node.model import Mutation, ServiceDef
+from quarterdeck.node.model import ComponentRecord, Mutation, ServiceDef
 from quarterdeck.node.monitor import Monitor
 from quarterdeck.node.operations import Live, Operations
 from quarterdeck.node.options import AgentOptions
@@ -34,6 +34,7 @@ from quarterdeck.node.podman_api import PodmanApi, answers
 from quarterdeck.node.podman_cli import PodmanCli
 from quarterdeck.node.preparing import checked, prepare
 from quarterdeck.node.registry import Registry
+from quarterdeck.node.removal import remove
 from quarterdeck.node.results import (
     AdoptResult,
     DeployProgress,
@@ -129,6 +130,13 @@ class Engine:
 
     async def _settle(self, services: Sequence[str], identity: str) -> None:
         await recovery.settle(self.context, {identity}, services)
+        operation = await self.context.store.read(lambda registry: registry.operation(identity))
+        if operation is None:
+            return
+        await interrupted.put_back_removed(self.context, operation)
+        text = f"{operation.kind} was given up; what it left half-way is as before"
+        told = [event(each, "", "recovered", text) for each in services]
+        await self.context.store.write(lambda registry: [registry.add_event(each) for each in told])
 
     async def _keep_recovering(self) -> None:
         while not await self._recover():  # noqa: ASYNC110 - nobody could set an event: podman is polled
@@ -157,18 +165,25 @@ class Engine:
         definition: ServiceDef,
         only: tuple[str, ...],
         plan_only: bool,
+        images: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[DeployProgress, None]:
         if plan_only:
-            yield progress(
-                name, "", "done", plan=(await prepare(self.context, definition, only, lambda _: None, pull=False)).plan
-            )
+            found = await prepare(self.context, definition, only, lambda _: None, pull=False, images=images)
+            yield progress(name, "", "done", plan=found.plan)
             return
         await self.accepting(mutation)
         checked(definition, only)
 
         async def work(live: Live[ServiceResult]) -> ServiceResult:
             deploy = Deploy(
-                self.context, definition, only=only, operation=live.id, actor=live.actor, kind=kind, emit=live.emit
+                self.context,
+                definition,
+                only=only,
+                operation=live.id,
+                actor=live.actor,
+                kind=kind,
+                emit=live.emit,
+                images=images,
             )
             result = await deploy.run()
             live.emit(progress(name, "", "done", final=result))
@@ -195,9 +210,14 @@ class Engine:
         current = next((each.generation for each in entries if each.current), None)
         # A retry means what the first call meant, not what would be the generation before by now.
         first = await self.operations.asked(mutation.operation_id)
-        definition = rollback_target(service, entries, current, generation) if first is None else _asked(first)
-        asked = {"definition": definition, "components": [], "generation": generation}
-        async with aclosing(self.deploying("rollback", service, mutation, asked, definition, (), plan_only)) as steps:
+        if first is None:
+            target = rollback_target(service, entries, current, generation)
+            definition, images = target.definition, dict(target.images)
+        else:
+            definition, images = _asked(first)
+        asked = {"definition": definition, "components": [], "generation": generation, "images": images}
+        going = self.deploying("rollback", service, mutation, asked, definition, (), plan_only, images)
+        async with aclosing(going) as steps:
             async for each in steps:
                 yield each
 
@@ -224,8 +244,7 @@ class Engine:
         """See `NodeAgent.sync_desired_state`."""
         definitions = tuple(sorted(services, key=lambda each: each.name))
         if plan_only:
-            summary, _ = await takeover.sync(self.context, definitions, operation="", plan_only=True, prune=prune)
-            return summary
+            return await self._sync_plan(definitions, prune=prune, apply=apply)
         await self.accepting(mutation, draining_too=apply)
         names = {each.name for each in definitions}
         if prune:
@@ -245,13 +264,14 @@ class Engine:
         self, definitions: Sequence[ServiceDef], live: Live[SyncSummary], *, prune: Collection[str], apply: bool
     ) -> SyncSummary:
         context = self.context
-        summary, undefined = await takeover.sync(
+        synced = await takeover.sync(
             context, definitions, operation=live.id, plan_only=False, prune=bool(prune), apply=apply
         )
+        summary = synced.summary
         # One that came while this waited for its services is not held: somebody may be deploying it just now.
-        kept = tuple(name for name in undefined if name not in prune)
-        items = list(summary.items)
-        for name in undefined:
+        kept = tuple(name for name in synced.undefined if name not in prune)
+        items = [await self._drop(each, synced.dropped, live.actor) for each in summary.items]
+        for name in synced.undefined:
             if name in prune:
                 purged = await Lifecycle(context, name, "", operation=live.id, actor=live.actor).purge(files=False)
                 text = "; ".join(each.message for each in purged.components if not each.ok)
@@ -261,6 +281,31 @@ class Engine:
             result = await deploy.run()
             items = [takeover.applied(each, result) if each.service == service.name else each for each in items]
         return replace(summary, items=tuple(items), undefined=(*summary.undefined, *kept))
+
+    async def _drop(self, item: SyncItem, dropped: Sequence[ComponentRecord], actor: str) -> SyncItem:
+        """Remove the components of a service that its definition has no more; its item of the summary."""
+        for each in dropped:
+            if each.service != item.service:
+                continue
+            try:
+                await remove(self.context, each)
+                told = event(each.service, each.name, "sync", "removed", actor=actor)
+                await self.context.store.write(lambda registry, told=told: registry.add_event(told))  # type: ignore[misc]
+            except QuarterdeckError as error:
+                text = f"{each.name} was not removed: {error.message}"
+                item = replace(item, outcome="failed", message=f"{item.message}; {text}")
+        return item
+
+    async def _sync_plan(self, definitions: Sequence[ServiceDef], *, prune: bool, apply: bool) -> SyncSummary:
+        """What a sync with these flags would say; an image that would be pulled newer is not known."""
+        context = self.context
+        synced = await takeover.sync(context, definitions, operation="", plan_only=True, prune=prune, apply=apply)
+        items = [*synced.summary.items, *synced.purged]
+        for service in definitions if apply else ():
+            begin = synced.begin[service.name]
+            found = await prepare(context, service, (), lambda _: None, pull=False, begin=begin)
+            items = [takeover.planned(each, found.plan) if each.service == service.name else each for each in items]
+        return replace(synced.summary, items=tuple(items))
 
     async def adopt(self, service: str, mutation: Mutation) -> AdoptResult:
         """See `NodeAgent.adopt_containers`."""
@@ -349,9 +394,9 @@ def _history(registry: Registry, service: str) -> tuple[HistoryEntry, ...]:
     return registry.history(service)
 
 
-def _asked(steps: str) -> ServiceDef:
-    """The definition that an earlier call with the same id deployed. Raises `Conflict` when it deployed none."""
+def _asked(steps: str) -> tuple[ServiceDef, dict[str, str]]:
+    """What an earlier call with the same id deployed, with which images. Raises `Conflict` when it deployed none."""
     asked = msgspec.json.decode(steps or "null")
     if not isinstance(asked, dict) or "definition" not in asked:
         raise Conflict("the operation id was used for another request", hint="use a new id for every new change")
-    return msgspec.convert(asked["definition"], ServiceDef)
+    return msgspec.convert(asked["definition"], ServiceDef), msgspec.convert(asked.get("images", {}), dict[str, str])

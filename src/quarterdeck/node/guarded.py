@@ -48,3 +48,11 @@ def first_of_ours(error: BaseException) -> QuarterdeckError | None:
         found = [first_of_ours(each) for each in error.exceptions]
         return None if None in found else found[0]
     return None
+
+
+def told(error: Exception) -> str:
+    """What went wrong, for a result; a foreign error is in the log with where it came from."""
+    ours = first_of_ours(error)
+    if ours is None:
+        log.error("unexpected", exc_info=error)
+    return ours.message if ours is not None else f"unexpected: {error!r}"

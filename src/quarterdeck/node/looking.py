@@ -146,6 +146,9 @@ async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentR
     except NotFound:
         image = None
     real, _ = real_spec(details.raw, image, component=each.name)
+    if (now.observed.spec_hash, now.observed.image_digest) == (each.spec_hash, each.image_digest):
+        # Made from this definition, with the very image that was meant: podman tells one of its other names.
+        real = replace(real, image=each.spec.image)
     labelled = hidden_names(details.container.labels)
     hidden = labelled | {s.target or s.name for s in each.spec.secrets if s.kind == "env"}
     return now, found + list(reconcile.config_drift(each.spec, real, hidden=hidden, labelled=labelled))

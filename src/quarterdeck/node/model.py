@@ -239,12 +239,23 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What a deploy is about to make of one component: the plan's action, and the spec hash and image id (empty: any)
+    that its container has then. `running` is whether it ran before."""
+
+    action: str
+    spec_hash: str = ""
+    image: str = ""
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """A mutation as it is remembered: a retry with the same id gets the first answer.
 
     `request` is a hash of what was asked (the same id with another request is refused), `answer` the JSON of
     the result or error, `steps` the JSON of what was asked, which recovery reads. `lease_until` is when a
-    dead holder loses it.
+    dead holder loses it. `plan` is what it was about to make of which service's components.
     """
 
     id: str
@@ -258,6 +269,7 @@ class Operation:
     finished_at: float | None = None
     answer: str = ""
     steps: str = ""
+    plan: Mapping[str, Mapping[str, Planned]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

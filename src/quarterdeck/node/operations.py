@@ -209,15 +209,27 @@ class Operations:
         """Do it for as long as the lease holds."""
         lease = live.lease = Lease(self._lease)
         HELD.set(lease)
-        with lease.scope:
-            return await work(live)
+        try:
+            with lease.scope:
+                return await work(live)
+        except QuarterdeckError:
+            raise
+        except Exception:
+            # A bug, or several errors side by side: parts of it were canceled wherever they were.
+            await self._clean_up(live)
+            raise
         text = f"{live.kind} {live.id[:12]} gave no sign of life for {self._lease:g} s and was given up"
         log.error("%s", text)
-        HELD.set(None)
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_SETTLE_SECONDS):
-            # While its services are still held: nobody is to meet what it left half-way.
-            await guarded(f"cleaning up after {live.kind}", self.settle, live.services, live.id)
+        await self._clean_up(live)
         raise Unavailable(text, hint="look at what runs (qd service status), then try again")
+
+    async def _clean_up(self, live: Live[Any]) -> None:
+        """Bring its services back to order while they are still held: nobody is to meet what it left half-way."""
+        HELD.set(None)
+        if live.kind in _UNLEASED:
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_SETTLE_SECONDS):
+            await guarded(f"cleaning up after {live.kind}", self.settle, live.services, live.id)
 
     async def _hold(self, live: Live[Any], wait_seconds: float, held: AsyncExitStack) -> None:
         """Take the services, in one order for all, or say who has them."""

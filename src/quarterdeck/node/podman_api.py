@@ -42,6 +42,7 @@ class PodmanApi:
 
     def __init__(self, options: AgentOptions) -> None:
         self._socket = options.socket
+        self._trial = podman_secrets.trial_mark(options.state_dir)
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
@@ -83,7 +84,7 @@ class PodmanApi:
     def _gone(self, error: Exception) -> Unavailable:
         return Unavailable(
             f"podman does not answer at {self._socket}: {error or type(error).__name__}",
-            hint="systemctl status podman.socket",
+            hint="systemctl status quarterdeck-podman.socket",
         )
 
     async def info(self) -> RuntimeInfo:
@@ -276,7 +277,7 @@ class PodmanApi:
                 for line in lines:
                     if line.strip() and (event := podman_json.event(json.loads(line))):
                         yield event
-        raise Unavailable("podman's events ended", hint="systemctl status podman.socket")
+        raise Unavailable("podman's events ended", hint="systemctl status quarterdeck-podman.socket")
 
     async def healthcheck(self, name: str) -> Health:
         """Run the healthcheck once."""
@@ -304,7 +305,7 @@ class PodmanApi:
             await self._call("POST", "/secrets/create", query={"name": called, "replace": replace}, content=value)
 
         there = name in await self.secrets()
-        await podman_secrets.put(name, there=there, create=create, remove=self.remove_secret)
+        await podman_secrets.put(name, there=there, mark=self._trial, create=create, remove=self.remove_secret)
 
     async def secrets(self) -> tuple[str, ...]:
         """The secrets' names."""

@@ -40,6 +40,7 @@ class PodmanCli:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
+        self._trial = podman_secrets.trial_mark(options.state_dir)
         self._env = {MARK_VARIABLE: marks.changing(options.state_dir)}
         self._reading = {MARK_VARIABLE: marks.reading(options.state_dir)}
 
@@ -218,7 +219,7 @@ class PodmanCli:
                 raise _failed(done)
 
         there = name in await self.secrets()
-        await podman_secrets.put(name, there=there, create=create, remove=self.remove_secret)
+        await podman_secrets.put(name, there=there, mark=self._trial, create=create, remove=self.remove_secret)
 
     async def secrets(self) -> tuple[str, ...]:
         """The secrets' names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -18,7 +18,6 @@ from quarterdeck.node.model import (
     ServiceRecord,
     container_name,
 )
-from quarterdeck.node.podman_json import LABEL_NODE
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import DeployPlan, HistoryEntry, PlannedAction, Step
 from quarterdeck.node.runtime import Container, Image
@@ -34,6 +33,26 @@ class Prepared:
     made: dict[str, Made] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    # Whose image its name does not lead to any more.
+    by_id: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the registry says of a service, its latest generation, and whose the wanted container names are."""
+
+    stored: ServiceRecord | None
+    latest: HistoryEntry | None
+    owners: Mapping[str, str]
+    rehearsed: bool = False
+
+
+def known(registry: Registry, service: ServiceDef, *, rehearsed: bool = False) -> Known:
+    """What a deploy of it begins from; `rehearsed` when that is about to be undone, and is never written."""
+    names = {spec.name: container_name(service.name, spec.name) for spec in service.components}
+    owners = {name: owner[0] for name, each in names.items() if (owner := registry.by_container(each))}
+    latest = next(iter(registry.history(service.name)), None)
+    return Known(registry.find(service.name), latest, owners, rehearsed)
 
 
 def checked(service: ServiceDef, only: Sequence[str] = ()) -> None:
@@ -50,10 +69,19 @@ def checked(service: ServiceDef, only: Sequence[str] = ()) -> None:
         raise NotFound(f"service {service.name!r} has no component {', '.join(unknown)}", hint=f"it has {there}")
 
 
-async def observe(context: Context, record: ServiceRecord) -> tuple[ServiceRecord, dict[str, Container]]:
-    """A service as it is now, recorded; and every container of the node by name. Raises `Unavailable`."""
+async def observe(
+    context: Context, record: ServiceRecord, *, rehearsed: bool = False
+) -> tuple[ServiceRecord, dict[str, Container]]:
+    """A service as it is now, recorded (unless `rehearsed`); and every container of the node by name.
+
+    Raises `Unavailable`.
+    """
     asked_at = time.time()
     containers = {each.name: each for each in await context.runtime.list()}
+
+    if rehearsed:
+        looks = [replace(e, observed=seen(containers.get(e.container_name), e.observed)) for e in record.components]
+        return replace(record, components=tuple(looks)), containers
 
     def write(registry: Registry) -> ServiceRecord:
         fresh = registry.find(record.name) or record
@@ -67,33 +95,44 @@ async def observe(context: Context, record: ServiceRecord) -> tuple[ServiceRecor
     return await context.store.write(write), containers
 
 
-async def prepare(context: Context, service: ServiceDef, only: Sequence[str], emit: Emit, *, pull: bool) -> Prepared:
-    """Look, read env files, pull, and plan. Changes nothing but the images and what was observed."""
+async def prepare(
+    context: Context,
+    service: ServiceDef,
+    only: Sequence[str],
+    emit: Emit,
+    *,
+    pull: bool,
+    images: Mapping[str, str] | None = None,
+    begin: Known | None = None,
+) -> Prepared:
+    """Look, read env files, pull, and plan. Changes nothing but the images and what was observed.
+
+    `images` are the image ids that components must run (a rollback's); `begin` is what the registry would say,
+    where that is not what it says.
+    """
     checked(service, only)
-    names = {spec.name: container_name(service.name, spec.name) for spec in service.components}
-
-    def read(registry: Registry) -> tuple[ServiceRecord | None, tuple[HistoryEntry, ...], dict[str, str]]:
-        owners = {name: owner[0] for name, each in names.items() if (owner := registry.by_container(each))}
-        return registry.find(service.name), registry.history(service.name)[:1], owners
-
-    stored, latest, owners = await context.store.read(read)
+    if begin is None:
+        begin = await context.store.read(lambda registry: known(registry, service))
+    stored, owners = begin.stored, begin.owners
     if stored is not None and not stored.managed:
         raise Conflict(
             f"a container named {service.name!r} runs here that belongs to nobody",
             hint=f"take it over with `qd service adopt {service.name}`, or rename it",
         )
     record = stored or ServiceRecord(service.name, 0, ())
-    current, containers = await observe(context, record)
+    current, containers = await observe(context, record, rehearsed=begin.rehearsed)
     wanted = [spec for spec in service.components if not only or spec.name in only]
     found = Prepared(None if stored is None else current, DeployPlan(service.name, 0, 0, ()))
     for spec in wanted:
         await _made(context, service, spec, found)
         if owners.get(spec.name, service.name) != service.name:
-            taken = f"the container name {names[spec.name]!r} belongs to service {owners[spec.name]!r}"
+            name = container_name(service.name, spec.name)
+            taken = f"the container name {name!r} belongs to service {owners[spec.name]!r}"
             found.failed[spec.name] = f"{taken}; adopt or rename one of them"
         _refuse_foreign(context, service, spec, current, containers, found)
     if service.active:
-        await _images(context, wanted, service.name, found, emit, pull=pull)
+        pinned = {each.name: (images or {})[each.name] for each in wanted if each.name in (images or {})}
+        await _images(context, wanted, service.name, found, emit, pull=pull, pinned=pinned)
     found.plan = reconcile.plan(
         service,
         found.current,
@@ -104,7 +143,7 @@ async def prepare(context: Context, service: ServiceDef, only: Sequence[str], em
     )
     if found.failed:
         found.plan = replace(found.plan, actions=tuple(_stumbling(each, found) for each in found.plan.actions))
-    if latest and not latest[0].ok and found.plan.next_generation == found.plan.generation:
+    if begin.latest and not begin.latest.ok and found.plan.next_generation == found.plan.generation:
         # The last deploy failed: to have come back to what runs is a generation of its own.
         found.plan = replace(found.plan, next_generation=found.plan.generation + 1)
     return found
@@ -130,19 +169,26 @@ def _refuse_foreign(
     containers: dict[str, Container],
     found: Prepared,
 ) -> None:
-    """A container of the wanted name that is not this component's own is somebody else's: leave it alone."""
+    """A container of the wanted name that is not this component's own is left alone: it is somebody else's, or one
+    of ours that the registry has lost. Nobody knows what depends on either, so a person decides."""
     name = container_name(service.name, spec.name)
-    there = containers.get(name)
-    if there is not None and current.component(spec.name) is None and there.labels.get(LABEL_NODE) != context.node_id:
+    if name in containers and current.component(spec.name) is None:
         found.failed.setdefault(spec.name, f"a container named {name!r} is there already; adopt, rename or remove it")
 
 
 async def _images(
-    context: Context, wanted: Sequence[ComponentSpec], service: str, found: Prepared, emit: Emit, *, pull: bool
+    context: Context,
+    wanted: Sequence[ComponentSpec],
+    service: str,
+    found: Prepared,
+    emit: Emit,
+    *,
+    pull: bool,
+    pinned: Mapping[str, str],
 ) -> None:
     users: dict[str, list[str]] = {}
     for spec in wanted:
-        if spec.name not in found.failed:
+        if spec.name not in found.failed and spec.name not in pinned:
             users.setdefault(spec.image, []).append(spec.name)
 
     def tell(names: Sequence[str], step: Step, message: str) -> None:
@@ -163,6 +209,36 @@ async def _images(
                 for name in names:
                     found.failed.setdefault(name, error.message)
 
+    for spec in wanted:
+        if spec.name in pinned and spec.name not in found.failed:
+            await _pinned_image(context, spec, pinned[spec.name], found, pull=pull)
     async with anyio.create_task_group() as group:
         for reference, names in users.items():
             group.start_soon(fetch, reference, names, name=f"pull {reference}")
+
+
+async def _pinned_image(context: Context, spec: ComponentSpec, identity: str, found: Prepared, *, pull: bool) -> None:
+    """The very image that a component ran: the one here, else what its name leads to if that is the same."""
+    try:
+        try:
+            image = await context.runtime.image(identity.removeprefix("sha256:"))
+        except NotFound:
+            if not pull:
+                return
+            image = await context.image(spec.image)
+            if f"sha256:{image.id}" != identity:
+                found.failed[spec.name] = (
+                    f"the image {identity[:19]} that ran then is not on the node any more, and {spec.image} is now"
+                    f" {f'sha256:{image.id}'[:19]}; deploy what you want to run instead"
+                )
+                return
+        try:
+            named = (await context.runtime.image(spec.image)).id
+        except NotFound:
+            named = ""
+    except QuarterdeckError as error:
+        found.failed[spec.name] = f"the image {identity[:19]} that ran then cannot be had: {error.message}"
+        return
+    found.images[spec.name] = image
+    if named != image.id:
+        found.by_id.add(spec.name)

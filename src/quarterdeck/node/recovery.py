@@ -19,15 +19,14 @@ from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
 from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
-from quarterdeck.node import marks
+from quarterdeck.node import interrupted, marks
 from quarterdeck.node.answers import error_answer, result_answer
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
-from quarterdeck.node.deploy import with_head
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Operation, OperationState
 from quarterdeck.node.podman_json import LABEL_NODE, LABEL_OPERATION, LABEL_SERVICE, LABEL_SPEC
 from quarterdeck.node.registry import Registry
-from quarterdeck.node.results import ComponentResult, HistoryEntry, Outcome, ServiceResult
+from quarterdeck.node.results import ServiceResult
 from quarterdeck.node.runtime import Container
 from quarterdeck.node.takeover import adopt
 
@@ -42,10 +41,10 @@ async def recover(context: Context) -> int:
     Raises `Unavailable` when the runtime does not answer: nothing is decided then, call it again.
     """
     operations = await context.store.read(lambda registry: registry.running_operations())
-    interrupted = {each.id for each in operations}
     if operations:
         await _last_words(context)
-    await settle(context, interrupted)
+    await interrupted.sweep_trials(context)
+    await settle(context, {each.id for each in operations})
     for operation in operations:
         try:
             answer, state = await _finish(context, operation)
@@ -87,10 +86,10 @@ def _close(registry: Registry, operation: Operation, answer: str, state: Operati
     )
 
 
-async def settle(context: Context, interrupted: set[str], only: Sequence[str] = ()) -> None:
+async def settle(context: Context, given_up: set[str], only: Sequence[str] = ()) -> None:
     """Bring every component (of the services `only`) back to one container with the plain name: the registry's.
 
-    `interrupted` are the operations that are in progress no more. Raises `Unavailable` of the runtime.
+    `given_up` are the operations that are in progress no more. Raises `Unavailable` of the runtime.
     """
     containers = {each.name: each for each in await context.runtime.list()}
     services = await context.store.read(lambda registry: registry.services(only))
@@ -102,7 +101,7 @@ async def settle(context: Context, interrupted: set[str], only: Sequence[str] = 
     }
     for name in sorted(names | (rows.keys() if only else set())):
         try:
-            await _settle(context, name, containers, rows.get(name), interrupted)
+            await _settle(context, name, containers, rows.get(name), given_up)
         except QuarterdeckError as error:
             await _left_alone(context, rows.get(name), name, error)
     found = {each.name: each for each in await context.runtime.list()}
@@ -130,13 +129,13 @@ async def _settle(
     name: str,
     containers: Mapping[str, Container],
     row: ComponentRecord | None,
-    interrupted: set[str],
+    given_up: set[str],
 ) -> None:
     runtime = context.runtime
     current, new, old = containers.get(name), containers.get(name + NEW), containers.get(name + OLD)
     if new is not None and new.labels.get(LABEL_NODE) == context.node_id:
         await runtime.remove(new.id)
-    made_here = current is not None and current.labels.get(LABEL_OPERATION) in interrupted
+    made_here = current is not None and current.labels.get(LABEL_OPERATION) in given_up
     if old is not None and (row is not None or old.labels.get(LABEL_NODE) == context.node_id):
         committed = current is not None and row is not None and row.observed.container_id == current.id
         if committed or (current is not None and not made_here):
@@ -169,9 +168,13 @@ async def _finish(context: Context, operation: Operation) -> tuple[str, Operatio
             done = await adopt(context, service, operation=operation.id, actor="")
             return result_answer(done), "done"
         case "deploy" | "rollback":
-            return await _deployed(context, operation)
+            return await interrupted.deployed(context, operation)
+        case "set-secret":
+            return await interrupted.secret_set(context, operation, asked)
         case _:
-            return error_answer(_interrupted(operation, "do it again: what was done already stays")), "failed"
+            await interrupted.put_back_removed(context, operation)
+            told = interrupted.interrupted(operation, "do it again: what was done already stays")
+            return error_answer(told), "failed"
 
 
 async def _again(context: Context, operation: Operation, asked: Mapping[str, object]) -> tuple[str, OperationState]:
@@ -191,50 +194,3 @@ async def _again(context: Context, operation: Operation, asked: Mapping[str, obj
         case _:
             result = await work.purge(files=bool(asked.get("files")))
     return result_answer(result), "done"
-
-
-async def _deployed(context: Context, operation: Operation) -> tuple[str, OperationState]:
-    """Whether a deploy had come to its end but for the answer; otherwise what is as before."""
-
-    def work(registry: Registry) -> tuple[str, OperationState]:
-        record = registry.find(operation.service)
-        entry = next((each for each in registry.history(operation.service) if each.current), None)
-        if record is None or entry is None or entry.at < operation.started_at:
-            return error_answer(_interrupted(operation, "nothing of it was done; deploy again")), "failed"
-        done = [each for each in record.components if _as_defined(each, entry)]
-        names = {each.name for each in entry.definition.components}
-        if len(done) == len(names) == len(record.components):
-            registry.add_history(entry.definition, entry.generation, entry.at, entry.actor, ok=True)
-            registry.put_service(with_head(entry.definition, record, entry.generation))
-            return result_answer(_result(operation, entry, record.components)), "done"
-        if not record.components:
-            # Its first deploy: of a service that never came to be nothing stays.
-            registry.remove_service(operation.service)
-        others = sorted((names | {each.name for each in record.components}) - {each.name for each in done})
-        text = f"as asked for: {', '.join(each.name for each in done) or 'none'}; as before: {', '.join(others)}"
-        return error_answer(_interrupted(operation, "deploy again", text)), "failed"
-
-    return await context.store.write(work)
-
-
-def _as_defined(each: ComponentRecord, entry: HistoryEntry) -> bool:
-    spec = entry.definition.component(each.name)
-    return spec == each.spec and (each.observed.state == "running") == entry.definition.active
-
-
-def _result(operation: Operation, entry: HistoryEntry, components: tuple[ComponentRecord, ...]) -> ServiceResult:
-    def outcome(each: ComponentRecord) -> Outcome:
-        return "replaced" if each.generation == entry.generation else "unchanged"
-
-    results = tuple(
-        ComponentResult(each.name, outcome(each), "", each.observed.container_id, each.image_digest)
-        for each in components
-    )
-    return ServiceResult(operation.service, operation.id, entry.generation, results)
-
-
-def _interrupted(operation: Operation, hint: str, text: str = "") -> Unavailable:
-    more = f"; {text}" if text else ""
-    return Unavailable(
-        f"the node agent was killed in the middle of {operation.kind} {operation.service}{more}", hint=hint
-    )

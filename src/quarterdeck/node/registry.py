@@ -8,7 +8,7 @@ one thread and migrates. STRICT tables, WAL, synchronous=FULL, one writer.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from quarterdeck.node.model import (
     Observed,
     Operation,
     OperationState,
+    Planned,
     ServiceDef,
     ServiceRecord,
 )
@@ -279,6 +280,13 @@ class Registry:
              operation.lease_until, operation.steps, actor),
         )  # fmt: skip
 
+    def plan_operation(self, identity: str, service: str, planned: Mapping[str, Planned]) -> None:
+        """Add to the intent what it is about to make of a service's components."""
+        row = self._db.execute("SELECT plan FROM operations WHERE id = ?", (identity,)).fetchone()
+        if row is not None:
+            plan = {**msgspec.json.decode(row["plan"]), service: planned}
+            self._db.execute("UPDATE operations SET plan = ? WHERE id = ?", (rows.text(plan), identity))
+
     def extend_leases(self, holder: str, until: float) -> None:
         """The holder lives: its operations keep their services."""
         self._db.execute(
@@ -308,11 +316,21 @@ class Registry:
 
     # History
 
-    def add_history(self, definition: ServiceDef, generation: int, at: float, actor: str, *, ok: bool) -> None:
-        """Remember a definition that was deployed."""
+    def add_history(
+        self,
+        definition: ServiceDef,
+        generation: int,
+        at: float,
+        actor: str,
+        *,
+        ok: bool,
+        images: Mapping[str, str] | None = None,
+    ) -> None:
+        """Remember a definition that was deployed, and the image id that each component ran."""
         self._db.execute(
-            "INSERT OR REPLACE INTO history (service, generation, at, actor, ok, definition) VALUES (?, ?, ?, ?, ?, ?)",
-            (definition.name, generation, at, actor, ok, rows.text(definition)),
+            "INSERT OR REPLACE INTO history (service, generation, at, actor, ok, definition, images)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (definition.name, generation, at, actor, ok, rows.text(definition), rows.text(images or {})),
         )
 
     def history(self, service: str) -> tuple[HistoryEntry, ...]:
@@ -328,6 +346,7 @@ class Registry:
                 ok=bool(row["ok"]),
                 current=current is not None and row["generation"] == current[0],
                 definition=msgspec.json.decode(row["definition"], type=ServiceDef),
+                images=msgspec.json.decode(row["images"], type=dict[str, str]),
             )
             for row in found
         )

@@ -107,7 +107,8 @@ class DeployProgress:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A definition that was deployed. `current` is the one that is now desired."""
+    """A definition that was deployed. `current` is the one that is now desired; `images` are the image ids that its
+    components ran, as far as they are known (not of what an older version deployed, nor of what did not run)."""
 
     service: str
     generation: int
@@ -116,6 +117,7 @@ class HistoryEntry:
     ok: bool
     current: bool
     definition: ServiceDef
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from quarterdeck.node.model import (
     Limits,
     Observed,
     Operation,
+    Planned,
     Port,
     Secret,
     Volume,
@@ -144,4 +145,5 @@ def operation(row: Row) -> Operation:
     return Operation(
         row["id"], row["kind"], row["service"], row["request"], row["state"], row["started_at"], row["holder"],
         row["lease_until"], row["finished_at"], row["answer"], row["steps"],
+        msgspec.json.decode(row["plan"], type=dict[str, dict[str, Planned]]),
     )  # fmt: skip

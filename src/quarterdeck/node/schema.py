@@ -67,5 +67,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             sent_at REAL, PRIMARY KEY (service, component, kind)
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # The images that a generation ran, by component: a tag may mean another one by now.
+        """ALTER TABLE history ADD COLUMN images TEXT NOT NULL DEFAULT '{}'""",
+        # What an operation is about to make of each service: recovery compares it with what is there.
+        """ALTER TABLE operations ADD COLUMN plan TEXT NOT NULL DEFAULT '{}'""",
+    ),
 )
 SCHEMA = len(MIGRATIONS)

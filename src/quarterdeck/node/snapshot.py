@@ -84,7 +84,7 @@ def check(path: Path) -> None:
         schema = database.execute("PRAGMA user_version").fetchone()[0]
         broken = database.execute("PRAGMA foreign_key_check").fetchone()
     if answer != "ok" or broken is not None:
-        raise InvalidInput(f"{path} is damaged: {answer}", hint="take an older one: qd node snapshot --list")
+        raise InvalidInput(f"{path} is damaged: {answer}", hint="take an older one: qd node snapshots")
     if schema > SCHEMA or schema < 1:
         raise InvalidInput(f"{path} has schema {schema}, this version knows 1 to {SCHEMA}", hint="use a newer qd")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio
 from anyio.to_thread import run_sync
@@ -25,6 +25,13 @@ from quarterdeck.node.schema import MIGRATIONS, SCHEMA
 
 T = TypeVar("T")
 _REFUSED = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
+class _Rehearsed(Exception):
+    def __init__(self, result: object) -> None:
+        # No error: it ends a transaction that is to be undone.
+        super().__init__()
+        self.result = result
 
 
 class Store:
@@ -67,6 +74,17 @@ class Store:
             self._news = anyio.Event()
             before.set()
         return result
+
+    async def rehearse(self, work: Callable[[Registry], T]) -> T:
+        """What a change would give and leave to look at; it is undone."""
+
+        def undone(registry: Registry) -> T:
+            raise _Rehearsed(work(registry))
+
+        try:
+            return await run_sync(self._transaction, "BEGIN IMMEDIATE", undone, limiter=self._one)
+        except _Rehearsed as done:
+            return cast(T, done.result)
 
     async def services(self) -> tuple[ServiceRecord, ...]:
         """Every service, by name; read again only when something was written since."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from quarterdeck.errors import NotFound, QuarterdeckError, StorageRefused
 from quarterdeck.node.context import NEW, OLD, Context, Emit, Made, progress, seen
-from quarterdeck.node.model import ComponentRecord, Observed
+from quarterdeck.node.guarded import told
+from quarterdeck.node.model import ComponentRecord, ComponentSpec, Observed
 from quarterdeck.node.probe import trouble
 from quarterdeck.node.results import ComponentResult, Outcome, Step
 from quarterdeck.node.runtime import Container, Image
@@ -35,12 +37,14 @@ class Swap:
         operation: str,
         old: ComponentRecord | None,
         emit: Emit,
+        make_way: Callable[[ComponentSpec], Awaitable[None]],
+        by_id: bool = False,
     ) -> None:
         self._context, self._runtime, self._made, self._image = context, context.runtime, made, image
         self._name, self._generation, self._operation = name, generation, operation
         self._old = old if old is not None and old.observed.state not in ("missing", "unknown") else None
         self._record = old
-        self._emit_to = emit
+        self._emit_to, self._make_way, self._by_id = emit, make_way, by_id
         self._began = time.monotonic()
 
     def _emit(self, step: Step, message: str = "") -> None:
@@ -50,17 +54,18 @@ class Swap:
         """Do it; every failure is in the result, with what runs now."""
         try:
             identity = await self._create()
-        except QuarterdeckError as error:
+        except Exception as error:  # noqa: BLE001 - told in the result
+            reason = told(error)
             await self._drop(self._name + NEW if self._old else self._name, only_ours=True)
-            return self._failed(error.message)
+            return self._failed(reason)
         reason, container = await self._put_in_place(identity)
         if reason:
             return await self._put_back(reason)
         try:
             await self._commit(container)
-        except QuarterdeckError as error:
+        except Exception as error:  # noqa: BLE001 - told in the result
             # The registry still names the old one: that one must be what runs.
-            return await self._put_back(f"it could not be written down: {error.message}")
+            return await self._put_back(f"it could not be written down: {told(error)}")
         if self._old is not None:
             await self._remove_old()
         self._emit("healthy")
@@ -77,7 +82,13 @@ class Swap:
             # What an earlier swap could not remove: the running one has the plain name, so neither is needed.
             for leftover in (name, self._name + OLD):
                 await self._runtime.remove(leftover)
-        request = self._context.request(self._made, name=name, generation=self._generation, operation=self._operation)
+        request = self._context.request(
+            self._made,
+            name=name,
+            generation=self._generation,
+            operation=self._operation,
+            image=self._image.id if self._by_id else "",
+        )
         return await self._runtime.create(request)
 
     async def _put_in_place(self, identity: str) -> tuple[str, Container | None]:
@@ -89,12 +100,13 @@ class Swap:
                 await runtime.rename(self._name + NEW, self._name)
                 self._emit("stopping-old")
                 await runtime.stop(self._name + OLD, grace_seconds=self._old.spec.stop_seconds)
+            await self._make_way(spec)
             self._emit("starting")
             await runtime.start(identity)
             self._emit("probing")
             return await trouble(runtime, identity, spec, seconds=self._context.options.probe_seconds)
-        except QuarterdeckError as error:
-            return error.message, None
+        except Exception as error:  # noqa: BLE001 - told in the result
+            return told(error), None
 
     async def _commit(self, container: Container | None) -> None:
         """The new one is the one from now on."""
@@ -125,8 +137,8 @@ class Swap:
             if self._old.observed.state == "running":
                 await self._runtime.start(self._name)
             watched = await self._context.look(self._name, self._old.observed)
-        except QuarterdeckError as error:
-            return self._failed(f"{reason}; and the old one could not be put back: {error.message}")
+        except Exception as error:  # noqa: BLE001 - told in the result
+            return self._failed(f"{reason}; and the old one could not be put back: {told(error)}")
         old = self._old
         with suppress(StorageRefused):
             await self._context.store.write(lambda registry: registry.observe(old.service, old.name, watched))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
@@ -23,17 +23,31 @@ from quarterdeck.node.model import (
 )
 from quarterdeck.node.podman_json import LABEL_SPEC, observed
 from quarterdeck.node.podman_real import real_spec
-from quarterdeck.node.preparing import checked
+from quarterdeck.node.preparing import Known, checked, known
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     AdoptedContainer,
     AdoptResult,
+    DeployPlan,
     FieldChange,
+    Outcome,
     ServiceResult,
     SyncItem,
     SyncSummary,
 )
 from quarterdeck.node.runtime import Container, Image
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync did to the registry and what is left to do: services to purge and components to remove, each with
+    its container. Of a plan also what would be purged, and what the registry would then say of every service."""
+
+    summary: SyncSummary
+    undefined: tuple[str, ...]
+    dropped: tuple[ComponentRecord, ...]
+    purged: tuple[SyncItem, ...]
+    begin: Mapping[str, Known]
 
 
 async def sync(
@@ -44,11 +58,11 @@ async def sync(
     plan_only: bool,
     prune: bool,
     apply: bool = False,
-) -> tuple[SyncSummary, tuple[str, ...]]:
-    """Make the registry say what the definitions say; the summary, and the services that `prune` must purge.
+) -> Synced:
+    """Make the registry say what the definitions say (of a plan: try what that would be, and leave it as it is).
 
-    Containers are not touched here; with `apply` the caller deploys next. Raises `InvalidInput` for definitions that
-    cannot be right (nothing is changed then).
+    Containers are not touched here: the caller removes and, with `apply`, deploys next. Raises `InvalidInput` for
+    definitions that cannot be right (nothing is changed then).
     """
     for service in services:
         checked(service)
@@ -59,22 +73,35 @@ async def sync(
     containers = {each.name: each for each in await context.runtime.list()}
     made = {each.name: [await _made(context, each.name, spec) for spec in each.components] for each in services}
 
-    def work(registry: Registry) -> tuple[SyncSummary, tuple[str, ...]]:
+    def work(registry: Registry) -> Synced:
         before = {each.name: each for each in registry.services()}
         items = [
-            _sync_one(
-                registry, service, made[service.name], before, containers, asked_at, plan_only=plan_only, apply=apply
-            )
+            _sync_one(registry, service, made[service.name], before, containers, asked_at, prune=prune, apply=apply)
             for service in services
         ]
         undefined = tuple(name for name, each in before.items() if each.managed and name not in names)
-        items += _unmanaged(registry, services, before, containers, plan_only=plan_only)
-        kept = () if prune else undefined
-        return SyncSummary(operation, tuple(items), kept, plan_only), undefined if prune else ()
+        items += _unmanaged(registry, services, before, containers)
+        summary = SyncSummary(operation, tuple(items), () if prune else undefined, plan_only)
+        changed = [each for each, item in zip(services, items, strict=False) if item.outcome != "failed"]
+        # With `apply` the deploys remove them.
+        dropped = [c for e in changed if prune and not apply for c in _dropped(before.get(e.name), e)]
+        purged: list[SyncItem] = []
+        for name in undefined if prune and plan_only else ():
+            there = [c.container_name for c in before[name].components if c.container_name in containers]
+            purged.append(SyncItem(name, "removed", before[name].generation, (), ", ".join(there)))
+            registry.remove_service(name)
+        begin = {each.name: known(registry, each, rehearsed=True) for each in services if plan_only}
+        return Synced(summary, undefined if prune else (), tuple(dropped), tuple(purged), begin)
 
     if plan_only:
-        return await context.store.read(work)
+        return await context.store.rehearse(work)
     return await context.store.write(work)
+
+
+def _dropped(record: ServiceRecord | None, service: ServiceDef) -> list[ComponentRecord]:
+    """The components that its definition has no more."""
+    managed = record.components if record is not None and record.managed else ()
+    return [each for each in managed if service.component(each.name) is None]
 
 
 async def _made(context: Context, service: str, spec: ComponentSpec) -> Made:
@@ -93,43 +120,46 @@ def _sync_one(
     containers: dict[str, Container],
     asked_at: float,
     *,
-    plan_only: bool,
+    prune: bool,
     apply: bool,
 ) -> SyncItem:
     record = before.get(service.name)
     if record is not None and not record.managed:
-        if not plan_only:
-            registry.remove_service(service.name)
+        registry.remove_service(service.name)
         record = None
-    changes = _service_changes(record, service)
+    dropped = _dropped(record, service)
+    names = ", ".join(each.name for each in dropped)
+    # With `apply` a deploy follows, which removes them.
+    kept = {each.name for each in dropped} if not prune and not apply else set[str]()
+    text = f"not defined, kept (remove with --prune): {names}" if kept else ""
+    changes = _service_changes(record, service, kept)
     if record is not None and not changes:
-        return SyncItem(service.name, "unchanged", record.generation)
+        return SyncItem(service.name, "unchanged", record.generation, (), text)
     generation = (record.generation if record else 0) + 1
     taken = _taken(service, before)
     if taken:
         return SyncItem(service.name, "failed", message=f"container names are taken: {', '.join(taken)}")
-    if not plan_only:
-        for name in list(before):
-            # Containers that belonged to nobody until now.
-            if not before[name].managed and name in {container_name(service.name, c.name) for c in service.components}:
-                registry.remove_service(name)
-        registry.put_service(
-            ServiceRecord(service.name, generation, (), service.active, service.enforce, True,
-                          record.paused if record else False, service.node, time.time())
-        )  # fmt: skip
-        # With `apply` a deploy follows, which removes the containers of those that are defined no more.
-        for each in record.components if record and not apply else ():
-            if service.component(each.name) is None:
-                registry.remove_component(service.name, each.name)
-        rows = [_component_row(service, each_made, record, containers, asked_at, generation) for each_made in made]
-        for row in rows:
-            registry.put_component(row)
-        registry.order_components(service.name, [each.name for each in service.components])
-        registry.add_event(event(service.name, "", "sync", f"generation {generation}"))
-        if not any(reconcile.drift(each) for each in rows):
-            # History is of what ran: a definition that only the registry has heard of is none to go back to.
-            registry.add_history(service, generation, time.time(), "", ok=True)
-    return SyncItem(service.name, "created" if record is None else "updated", generation, changes)
+    for name in list(before):
+        # Containers that belonged to nobody until now.
+        if not before[name].managed and name in {container_name(service.name, c.name) for c in service.components}:
+            registry.remove_service(name)
+    registry.put_service(
+        ServiceRecord(service.name, generation, (), service.active, service.enforce, True,
+                      record.paused if record else False, service.node, time.time())
+    )  # fmt: skip
+    rows = [_component_row(service, each_made, record, containers, asked_at, generation) for each_made in made]
+    for row in rows:
+        registry.put_component(row)
+    # Those that are defined no more stay until their containers are gone: a row is all that knows of a container.
+    registry.order_components(service.name, [each.name for each in (*service.components, *(d.spec for d in dropped))])
+    registry.add_event(event(service.name, "", "sync", f"generation {generation}"))
+    if not any(reconcile.drift(each) for each in rows):
+        # History is of what ran: a definition that only the registry has heard of is none to go back to.
+        images = {each.name: each.observed.image_digest for each in rows if each.observed.image_digest}
+        registry.add_history(service, generation, time.time(), "", ok=True, images=images)
+    if dropped and prune and not apply:
+        text = f"removed: {', '.join(each.container_name for each in dropped)}"
+    return SyncItem(service.name, "created" if record is None else "updated", generation, changes, text)
 
 
 def applied(item: SyncItem, result: ServiceResult) -> SyncItem:
@@ -148,6 +178,18 @@ def applied(item: SyncItem, result: ServiceResult) -> SyncItem:
     )
 
 
+def planned(item: SyncItem, plan: DeployPlan) -> SyncItem:
+    """A service's part of the summary of a plan with `apply`: as `applied` would tell it."""
+    told = [each for each in plan.actions if each.action != "keep"]
+    text = "; ".join(f"{each.component}: {each.action}{f' ({each.reason})' * bool(each.reason)}" for each in told)
+    if item.outcome == "failed" or any(each.action == "fail" for each in told):
+        return replace(item, outcome="failed", message="; ".join(filter(None, (item.message, text))))
+    if not told:
+        return item
+    outcome: Outcome = "updated" if item.outcome == "unchanged" else item.outcome
+    return replace(item, outcome=outcome, generation=plan.next_generation, message=text)
+
+
 def _taken(service: ServiceDef, before: dict[str, ServiceRecord]) -> list[str]:
     """Container names that another managed service has (`a-b` + `c` and `a` + `b-c` are the same)."""
     wanted = {container_name(service.name, each.name) for each in service.components}
@@ -155,7 +197,9 @@ def _taken(service: ServiceDef, before: dict[str, ServiceRecord]) -> list[str]:
     return sorted({c.container_name for each in others for c in each.components} & wanted)
 
 
-def _service_changes(record: ServiceRecord | None, service: ServiceDef) -> tuple[FieldChange, ...]:
+def _service_changes(
+    record: ServiceRecord | None, service: ServiceDef, kept: Collection[str]
+) -> tuple[FieldChange, ...]:
     if record is None:
         return ()
     changes: list[FieldChange] = []
@@ -164,6 +208,8 @@ def _service_changes(record: ServiceRecord | None, service: ServiceDef) -> tuple
             changes.append(FieldChange(name, str(old).lower(), str(new).lower()))
     desired = desired_of(service)
     for name in dict.fromkeys([*(c.name for c in record.components), *(c.name for c in service.components)]):
+        if name in kept:
+            continue
         old_component, new_spec = record.component(name), service.component(name)
         before = old_component.spec if old_component else None
         changes += [
@@ -204,8 +250,6 @@ def _unmanaged(
     services: Sequence[ServiceDef],
     before: dict[str, ServiceRecord],
     containers: dict[str, Container],
-    *,
-    plan_only: bool,
 ) -> list[SyncItem]:
     """Containers that belong to nobody, newly found or gone since."""
     owned = {c.container_name for each in before.values() if each.managed for c in each.components}
@@ -215,27 +259,24 @@ def _unmanaged(
     for name, container in containers.items():
         if name in owned or name.endswith((NEW, OLD)):
             continue
-        known = before.get(name)
-        if known is not None and not known.managed:
-            if not plan_only:
-                registry.observe(name, name, seen(container, known.components[0].observed))
+        found = before.get(name)
+        if found is not None and not found.managed:
+            registry.observe(name, name, seen(container, found.components[0].observed))
             continue
         if name in names:
             items.append(
                 SyncItem(name, "ignored", message="a container with a service's bare name; adopt or rename it")
             )
             continue
-        if not plan_only:
-            registry.put_service(ServiceRecord(name, 0, (), managed=False, updated_at=time.time()))
-            registry.put_component(
-                ComponentRecord(name, ComponentSpec(name, container.image or "unknown"), name, "ignore", 0, "",
-                                image_version(container.image), observed=observed(container, now=time.time()))
-            )  # fmt: skip
+        registry.put_service(ServiceRecord(name, 0, (), managed=False, updated_at=time.time()))
+        registry.put_component(
+            ComponentRecord(name, ComponentSpec(name, container.image or "unknown"), name, "ignore", 0, "",
+                            image_version(container.image), observed=observed(container, now=time.time()))
+        )  # fmt: skip
         items.append(SyncItem(name, "ignored", message=f"{container.image}, {container.state}"))
-    for name, known in before.items():
-        if not known.managed and name not in containers:
-            if not plan_only:
-                registry.remove_service(name)
+    for name, gone in before.items():
+        if not gone.managed and name not in containers:
+            registry.remove_service(name)
             items.append(SyncItem(name, "removed", message="a container of nobody's that is gone"))
     return items
 
@@ -339,5 +380,7 @@ def _take(registry: Registry, context: Context, service: str, found: Sequence[_F
                             image_version(each.spec.image), watched.image_digest, watched)
         )  # fmt: skip
         registry.add_event(event(service, each.component, "adopt", "; ".join(each.warnings), actor=actor))
-    registry.add_history(registry.service(service).definition(), generation, time.time(), actor, ok=True)
+    record = registry.service(service)
+    images = {each.name: each.image_digest for each in record.components if each.image_digest}
+    registry.add_history(record.definition(), generation, time.time(), actor, ok=True, images=images)
     return generation

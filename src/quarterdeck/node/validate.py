@@ -6,6 +6,7 @@ instead, and `format_*` are their inverses.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -214,8 +215,9 @@ def _limit_problems(key: str, component: ComponentSpec) -> Iterator[Problem]:
             yield Problem(f"{key}.healthcheck.command", 'is an argument list such as ["curl", "-f", "localhost"]')
         elif wrong := command_problem(check.command):
             yield Problem(f"{key}.healthcheck.command", wrong)
-        if check.interval <= 0 or check.timeout <= 0 or check.retries < 1 or check.start_period < 0:
-            yield Problem(f"{key}.healthcheck", "interval, timeout and retries are above 0")
+        times = (check.interval, check.timeout, check.start_period)
+        if not all(map(math.isfinite, times)) or min(times) < 0 or not all(times[:2]) or check.retries < 1:
+            yield Problem(f"{key}.healthcheck", "interval, timeout and retries are numbers above 0")
 
 
 def _cycle(service: ServiceDef) -> list[str]:

@@ -181,8 +181,8 @@ def test_rollback_goes_to_the_last_that_went_well_and_was_another() -> None:
 
     other = ServiceDef("s", (A,))
     entries = [entry(4, SERVICE, ok=False, current=True), entry(3, SERVICE), entry(2, other, ok=False), entry(1, other)]
-    assert rollback_target("s", entries, 4, None) == other
-    assert rollback_target("s", entries, 4, 3) == SERVICE
+    assert rollback_target("s", entries, 4, None).definition == other
+    assert rollback_target("s", entries, 4, 3).definition == SERVICE
     with pytest.raises(NotFound, match="no generation 9"):
         rollback_target("s", entries, 4, 9)
     with pytest.raises(NotFound, match="went well"):

@@ -210,25 +210,25 @@ async def test_migrations_go_step_by_step_with_a_snapshot_before(
         await store.write(lambda registry: registry.put_service(ServiceRecord("s", 1, ())))
     two = (*schema.MIGRATIONS, ("ALTER TABLE services ADD COLUMN extra TEXT NOT NULL DEFAULT 'x'",))
     for module in ("store", "snapshot"):
-        monkeypatch.setattr(f"quarterdeck.node.{module}.SCHEMA", 2)
+        monkeypatch.setattr(f"quarterdeck.node.{module}.SCHEMA", schema.SCHEMA + 1)
     monkeypatch.setattr("quarterdeck.node.store.MIGRATIONS", two)
     for _ in range(2):
         async with Store.open(path, snapshots=folder, keep=3) as store:
             assert (await store.read(lambda registry: registry.service("s"))).generation == 1
     taken = snapshot.listed(folder)
-    assert [each.schema for each in taken] == [1]
+    assert [each.schema for each in taken] == [2]
     # A failing step changes nothing.
     broken = (*two, ("CREATE TABLE t (x) STRICT",))
     monkeypatch.setattr("quarterdeck.node.store.MIGRATIONS", broken)
-    monkeypatch.setattr("quarterdeck.node.store.SCHEMA", 3)
+    monkeypatch.setattr("quarterdeck.node.store.SCHEMA", schema.SCHEMA + 2)
     with pytest.raises(InternalError, match="cannot be opened"):
         async with Store.open(path, snapshots=folder, keep=3):
             pass
     with sqlite3.connect(path) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert raw.execute("PRAGMA user_version").fetchone()[0] == 3
     raw.close()
     monkeypatch.undo()
-    with pytest.raises(InternalError, match="schema 2, this version knows up to 1"):
+    with pytest.raises(InternalError, match="schema 3, this version knows up to 2"):
         async with Store.open(path, snapshots=folder, keep=3):
             pass
 

@@ -204,7 +204,14 @@ class DeployProgress(_message.Message):
     def __init__(self, service: _Optional[str] = ..., component: _Optional[str] = ..., step: _Optional[_Union[Step, str]] = ..., at: _Optional[float] = ..., message: _Optional[str] = ..., result: _Optional[_Union[ComponentResult, _Mapping]] = ..., final: _Optional[_Union[ServiceResult, _Mapping]] = ..., plan: _Optional[_Union[DeployPlan, _Mapping]] = ...) -> None: ...
 
 class HistoryEntry(_message.Message):
-    __slots__ = ("service", "generation", "at", "actor", "ok", "current", "definition")
+    __slots__ = ("service", "generation", "at", "actor", "ok", "current", "definition", "images")
+    class ImagesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +219,7 @@ class HistoryEntry(_message.Message):
     OK_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     service: str
     generation: int
     at: float
@@ -219,7 +227,8 @@ class HistoryEntry(_message.Message):
     ok: bool
     current: bool
     definition: _model_pb2.ServiceDef
-    def __init__(self, service: _Optional[str] = ..., generation: _Optional[int] = ..., at: _Optional[float] = ..., actor: _Optional[str] = ..., ok: _Optional[bool] = ..., current: _Optional[bool] = ..., definition: _Optional[_Union[_model_pb2.ServiceDef, _Mapping]] = ...) -> None: ...
+    images: _containers.ScalarMap[str, str]
+    def __init__(self, service: _Optional[str] = ..., generation: _Optional[int] = ..., at: _Optional[float] = ..., actor: _Optional[str] = ..., ok: _Optional[bool] = ..., current: _Optional[bool] = ..., definition: _Optional[_Union[_model_pb2.ServiceDef, _Mapping]] = ..., images: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Drift(_message.Message):
     __slots__ = ("component", "kind", "field", "desired", "actual")
