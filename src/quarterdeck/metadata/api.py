@@ -270,21 +270,17 @@ def watch_response(service: MetadataService, scope: Scope) -> StreamingResponse:
 async def _events(service: MetadataService, since: int | None) -> AsyncIterator[bytes]:
     import anyio
 
-    first = True
     yield b"retry: 1000\n\n"
     send, receive = anyio.create_memory_object_stream[bytes](1)
 
     async def follow() -> None:
-        nonlocal first
         async with send:
-            known = since
-            async for revision, facts in service.follow(since):
-                whole = first and (known is None or not service.remembers(known))
-                first = False
-                known = revision
-                yield_data = b'{"revision":%d,"data":%s}' % (revision, changes_json(facts, time.time()))
+            async for revision, facts, whole in service.follow(since):
+                data = b'{"revision":%d,"data":%s}' % (revision, changes_json(facts, time.time()))
+                # In JSON a line end is only ever between two tokens; in a stream it would end the event's data.
+                data = data.translate(None, b"\r\n")
                 name = b"snapshot" if whole else b"change"
-                await send.send(b"event: %s\nid: %d\ndata: %s\n\n" % (name, revision, yield_data))
+                await send.send(b"event: %s\nid: %d\ndata: %s\n\n" % (name, revision, data))
 
     async with anyio.create_task_group() as group:
         group.start_soon(follow)

@@ -183,33 +183,32 @@ class MetadataService:
     # ---------------------------------------------------------------- changes
 
     async def subscribe(self, since: int | None = None) -> AsyncIterator[Change]:
-        """Every change after `since` (a revision), as it comes; the first item is the whole picture when
-        `since` is None or too long ago. Ends when the service is closed.
+        """Every change after `since` (a revision), as it comes; a whole picture first when `since` is None or
+        too long ago, and again for a reader that is too slow. Ends when the service is closed.
         """
-        async for revision, facts in self.follow(since):
+        async for revision, facts, whole in self.follow(since):
             now = time.time()
-            yield Change(revision, {key: fact.entry(now) if fact else None for key, fact in facts.items()})
+            data = {key: fact.entry(now) if fact else None for key, fact in facts.items()}
+            yield Change(revision, data, whole)
 
-    async def follow(self, since: int | None = None) -> AsyncIterator[tuple[int, dict[str, Fact | None]]]:
-        """`subscribe` with facts instead of entries."""
+    async def follow(self, since: int | None = None) -> AsyncIterator[tuple[int, dict[str, Fact | None], bool]]:
+        """`subscribe` with facts instead of entries, and whether they are the whole picture: what it does not
+        name is gone. It comes again whenever the reader fell further behind than changes are remembered.
+        """
         changes = self._store.changes
         with changes.listening():
             while True:
                 missed = None if since is None else changes.since(since)
                 if missed is None:
                     since = changes.recorded
-                    yield since, {fact.key: fact for fact in self._facts}
+                    yield since, {fact.key: fact for fact in self._facts}, True
                 elif missed:
                     since = max(missed.values())
-                    yield since, {key: self._facts.get(key) for key in missed}
+                    yield since, {key: self._facts.get(key) for key in missed}, False
                 else:
                     await changes.wait(since or 0)
                 if changes.closed:
                     return
-
-    def remembers(self, revision: int) -> bool:
-        """Whether the changes after this revision are all still known."""
-        return self._store.changes.since(revision) is not None
 
     def poke(self) -> None:
         """The workspace has probably changed (a tool was called, a turn ended): look soon."""
