@@ -16,8 +16,10 @@ import msgspec
 import platformdirs
 
 from quarterdeck.errors import InvalidInput
+from quarterdeck.files import read_regular
 
 FILE_NAME = "quarterdeck.toml"
+MAX_FILE_BYTES = 1024 * 1024
 ProviderKind = Literal["acp", "claude-code", "command"]
 Permissions = Literal["ask", "edits", "allow"]
 T = TypeVar("T")
@@ -123,13 +125,17 @@ class ProjectTable(_Table, frozen=True):
 
 
 class FieldTable(_Table, frozen=True):
-    """`[metadata.fields.NAME]`: a fact that a command tells about the workspace."""
+    """`[metadata.fields.NAME]`: a fact that a command tells about the workspace.
+
+    `format`: what it prints is `text`, or `json`, or (`auto`) JSON where nothing is lost by taking it as such.
+    """
 
     run: list[str]
     description: str = ""
     include_in_list: bool = False
     timeout: Seconds = 5
     interval: Seconds = 60
+    format: Literal["auto", "text", "json"] = "auto"
 
 
 class ForgeTable(_Table, frozen=True):
@@ -274,7 +280,7 @@ def load(folder: Path) -> FileConfig:
     """
     file = folder / FILE_NAME
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file, MAX_FILE_BYTES).decode()
     except FileNotFoundError:
         return FileConfig()
     except (OSError, UnicodeDecodeError) as error:

@@ -131,12 +131,37 @@ def rm_command(agent: str, keys: tuple[str, ...]) -> None:
 def watch_command(agent: str, since: int | None) -> None:
     """Show an agent's facts as they change, until interrupted."""
     event = ""
+    known: dict[str, Any] = {}
+    pictured = since is not None  # otherwise the first picture is what there was before, and is not shown
     for line in HubClient.find().lines(_path(agent, "watch"), since=since):
         if line.startswith("event:"):
             event = line.removeprefix("event:").strip()
-        elif line.startswith("data:") and (event == "change" or since is not None):
-            for key, entry in json.loads(line.removeprefix("data:"))["data"].items():
+        elif line.startswith("data:"):
+            data = json.loads(line.removeprefix("data:"))["data"]
+            shown = _news(known, data, whole=event == "snapshot")
+            for key, entry in shown.items() if pictured else ():
                 click.echo(f"{key}  {'(gone)' if entry is None else _shown(entry['value'])}")
+            pictured = True
+
+
+def _news(known: dict[str, Any], data: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+    """What an event of the stream tells that is not known yet, and take it into what is known.
+
+    A whole picture also comes when we were too slow: of it, only what differs is news, and what it does not name
+    is gone.
+    """
+    if whole:
+        news = {key: entry for key, entry in data.items() if key not in known or known[key] != entry["value"]}
+        news |= {key: None for key in known if key not in data}
+        known.clear()
+    else:
+        news = data
+    for key, entry in data.items():
+        if entry is None:
+            known.pop(key, None)
+        else:
+            known[key] = entry["value"]
+    return news
 
 
 def _shown(value: Any) -> str:

@@ -141,15 +141,16 @@ class Runner:
         """Work until cancelled."""
         try:
             while True:
-                await self._collect()
-                with anyio.move_on_after(self._pause()):
-                    await self._wanted.wait()
-                # A storm of changes (a build, an install) must not become a storm of collections: let as
-                # much time pass as three of them take. A single change after quiet is seen at once.
-                rest = min(3 * self.last_seconds, 5.0) - (time.monotonic() - self._ended)
-                if rest > 0 and not self._urgent.is_set():
-                    with anyio.move_on_after(rest):
-                        await self._urgent.wait()
+                try:
+                    await self._collect()
+                    await self._rest()
+                except Exception:
+                    # A mistake of ours, not the collector's: an error from here would end the whole server.
+                    log.exception("the collector %s cannot be run", self.name)
+                    self.error = "it cannot be run; the log has the details"
+                    self.failures += 1
+                    self._answered()
+                    await anyio.sleep(min(self.max_age, 5.0))
         finally:
             self._stopped = True
             self._finished.set()
@@ -159,6 +160,22 @@ class Runner:
                         await self.collector.aclose()
                     except Exception:
                         log.warning("collector %s cannot be closed", self.name, exc_info=True)
+
+    async def _rest(self) -> None:
+        with anyio.move_on_after(self._pause()):
+            await self._wanted.wait()
+        # A storm of changes (a build, an install) must not become a storm of collections: let as
+        # much time pass as three of them take. A single change after quiet is seen at once.
+        rest = min(3 * self.last_seconds, 5.0) - (time.monotonic() - self._ended)
+        if rest > 0 and not self._urgent.is_set():
+            with anyio.move_on_after(rest):
+                await self._urgent.wait()
+
+    def _answered(self) -> None:
+        """Wake who waits for the collection that is over."""
+        self._done = self._started
+        self._finished.set()
+        self._finished = anyio.Event()
 
     def peek(self) -> Mapping[str, Any]:
         """What a collector that is `Peeking` sees right now; nothing when it fails."""
@@ -175,7 +192,7 @@ class Runner:
 
     def _pause(self) -> float:
         """How long the facts may rest: longer after each failure in a row, and not in step with others."""
-        pause = self.max_age * min(2.0**self._failed_in_a_row, 8.0)
+        pause = self.max_age * 2.0 ** min(self._failed_in_a_row, 3)
         return pause * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
 
     async def _collect(self) -> None:
@@ -197,7 +214,7 @@ class Runner:
             else:
                 self.keys = _checked_keys(self.collector.keys)
                 news, error = self._merged(values)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             if not isinstance(_innermost(problem), QuarterdeckError):
                 log.warning("collector %s failed", self.name, exc_info=True)
             error = _words(problem)
@@ -212,9 +229,7 @@ class Runner:
             self._failed_in_a_row += 1
             news = self._all_failed(error or "")
         self._publish(self, news)
-        self._done = self._started
-        self._finished.set()
-        self._finished = anyio.Event()
+        self._answered()
 
     def _merged(self, values: Any) -> tuple[dict[str, Known | None], str | None]:
         """What was collected, beside what was known; and what had to be left out of it, in words."""

@@ -103,10 +103,13 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One step of the history: the new entry by key, None for a key that is gone."""
+    """One step of the history: the new entry by key, None for a key that is gone. With `whole` it is all that
+    there is, and a key that it does not name is gone too.
+    """
 
     revision: int
     data: dict[str, Entry | None]
+    whole: bool = False
 
 
 def check_key(key: str) -> str:

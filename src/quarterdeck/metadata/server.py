@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 import msgspec
+from anyio.to_thread import run_sync
 
 from quarterdeck import config, web
 from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
+from quarterdeck.files import read_regular
 from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService, readiness
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DEFAULT_PORT = 7411
+MAX_TOKEN_BYTES = 64 * 1024
 _OPEN = ("/health", "/health/live", "/health/ready")
 _JSON = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
@@ -71,6 +74,8 @@ class MetadataServer:
             headers = [(b"content-type", media), (b"content-length", b"%d" % len(body))]
             if status == 503:
                 headers.append((b"retry-after", b"1"))
+            if status == 405:
+                headers.append((b"allow", _PLAIN_METHODS.encode()))
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
 
@@ -83,7 +88,8 @@ class MetadataServer:
             error = {"error": {"code": "NOT_FOUND", "message": f"there is no {path[:200]}", "hint": _HINT}}
             return 404, _encode(error), json
         if method not in ("GET", "HEAD"):
-            return 405, _encode({"error": {"code": "INVALID_INPUT", "message": f"there is no {method} here"}}), json
+            refusal = web.MethodNotAllowed(f"there is no {method} here", hint=f"allowed: {_PLAIN_METHODS}")
+            return 405, _encode(refusal.to_json()), json
         if path == "/health/live":
             return 200, b'{"live":true}', json
         if path == "/openapi.json":
@@ -110,6 +116,7 @@ class MetadataServer:
 
 
 _PLAIN = frozenset({*_OPEN, "/metrics", "/openapi.json"})
+_PLAIN_METHODS = "GET, HEAD"
 _HINT = "/metadata, /health, /metrics, /openapi.json and /mcp are here"
 
 
@@ -149,7 +156,7 @@ async def serve(
     """Serve one workspace until SIGTERM or SIGINT; a clean stop folds the journal.
 
     `folder` is where facts are stored (default: one per workspace under the state folder), `token_file`
-    holds the bearer token that callers must show. `announce` is told the address once it listens; with
+    holds the bearer token that callers must show. `announce` is told the address once it answers; with
     port 0 the system chooses. Raises `InvalidInput` for a missing workspace, an empty token or an
     address that others can reach without a token; `Conflict` when the folder is taken; `Unavailable`
     when the port is.
@@ -171,17 +178,19 @@ async def serve(
     try:
         async with anyio.create_task_group() as group:
             running: Running = await group.start(run_uvicorn, guarded, bound)
-            if announce is not None:
-                announce(_url(host, bound))
             opened = MetadataService.open(
                 folder or default_folder(workspace),
                 workspace,
                 agent=agent or workspace.name,
                 config=config.load(workspace).metadata,
                 config_folder=workspace,
+                takes_reports=True,
             )
             async with opened as service, anyio.create_task_group() as helpers:
                 app.attach(service, helpers)
+                # Not before the folder is ours: who reads the address and comes would find another's server, or none.
+                if announce is not None:
+                    announce(_url(host, bound))
                 log.info("serving %s at %s", workspace, _url(host, bound))
                 await _until_stopped()
                 # First the server, so that no answer is cut off; then the service, which folds.
@@ -224,7 +233,7 @@ async def read_token(path: Path) -> str:
     file = anyio.Path(path)
     try:
         mode = (await file.stat()).st_mode
-        token = (await file.read_text()).strip()
+        token = (await run_sync(read_regular, path, MAX_TOKEN_BYTES)).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the token file {path} cannot be read: {error}") from error
     if mode & 0o077:

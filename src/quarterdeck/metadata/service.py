@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+import msgspec
 
 from quarterdeck.config import MetadataTable
 from quarterdeck.errors import Conflict, NotFound
-from quarterdeck.metadata import model
+from quarterdeck.metadata import model, reported
 from quarterdeck.metadata.facts import Fact, Facts
 from quarterdeck.metadata.gathering import Gathering
 from quarterdeck.metadata.model import Change, Meta, MetadataAnswer, Schema, Written
@@ -38,6 +39,7 @@ class MetadataService:
         self._store = store
         self._facts = Facts()
         self._gathering: Gathering
+        self._reporting = anyio.Lock()
         self.reads = 0
         for key, entry in store.entries.items():
             self._facts.set_stored(key, _stored_fact(key, entry))
@@ -54,14 +56,15 @@ class MetadataService:
         config: MetadataTable | None = None,
         config_folder: Path | None = None,
         task: Task | None = None,
+        takes_reports: bool = False,
         base: str | None = None,
     ) -> AsyncIterator[Self]:
         """Load what is stored in `folder` and keep the facts of `workspace` known until the block ends.
 
         `config` is `[metadata]` of a quarterdeck.toml; with `config_folder` that folder's file is read
-        again whenever it changes. `task` gives the agent's current task, `base` the branch that its work
-        goes home to. Raises `Conflict` when another server works in the folder, `StorageRefused` when the
-        folder cannot be made.
+        again whenever it changes. `task` gives the agent's current task; with `takes_reports` it is the one
+        that `report_task` was told. `base` is the branch that the work goes home to. Raises `Conflict` when
+        another server works in the folder, `StorageRefused` when the folder cannot be made.
         """
         failure: Exception | None = None
         folder, workspace = _absolute(folder), _absolute(workspace)
@@ -72,7 +75,8 @@ class MetadataService:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
             stack.callback(store.changes.close)
-            await service._gathering.start(group, config or MetadataTable(), config_folder, task, base)
+            told = task or (service._reported_task if takes_reports else None)
+            await service._gathering.start(group, config or MetadataTable(), config_folder, told, base)
             # An error of the block goes out as it is, not wrapped in the groups of our tasks.
             try:
                 yield service
@@ -161,10 +165,30 @@ class MetadataService:
         return Written(list(done.created), list(done.updated), done.revision)
 
     async def delete(self, key: str, match: Match | None = None) -> bool:
-        """Delete a stored fact; whether it was there. Raises as `put` does."""
-        self._refuse_collected(model.check_key(key))
+        """Delete a stored fact; whether it was there. Raises as `put` does.
+
+        One that a collected fact hides can be deleted too: it was stored before the collector came.
+        """
+        if model.check_key(key) not in self._store.entries:
+            self._refuse_collected(key)
         done = await self._store.write({}, (key,), match=_on_revision(match))
         return bool(done.deleted)
+
+    async def report_task(self, report: Mapping[str, str]) -> None:
+        """Take over what is said of the current task; durable, and told by the task collector, when it returns.
+
+        Raises as `write` does.
+        """
+        async with self._reporting:
+            task = reported.merged(self._reported_task(), report, time.time())
+            await self.write({reported.KEY: task})
+        await self.select(source="task", prefix=None, keys=None, fresh=True)
+
+    def _reported_task(self) -> Mapping[str, Any] | None:
+        entry = self._store.entries.get(reported.KEY)
+        task = None if entry is None else msgspec.json.decode(entry.value)
+        # Anybody may write this fact by its name.
+        return task if isinstance(task, dict) else None
 
     def _refuse_collected(self, key: str) -> None:
         source = self._gathering.owner(key)
@@ -183,33 +207,32 @@ class MetadataService:
     # ---------------------------------------------------------------- changes
 
     async def subscribe(self, since: int | None = None) -> AsyncIterator[Change]:
-        """Every change after `since` (a revision), as it comes; the first item is the whole picture when
-        `since` is None or too long ago. Ends when the service is closed.
+        """Every change after `since` (a revision), as it comes; a whole picture first when `since` is None or
+        too long ago, and again for a reader that is too slow. Ends when the service is closed.
         """
-        async for revision, facts in self.follow(since):
+        async for revision, facts, whole in self.follow(since):
             now = time.time()
-            yield Change(revision, {key: fact.entry(now) if fact else None for key, fact in facts.items()})
+            data = {key: fact.entry(now) if fact else None for key, fact in facts.items()}
+            yield Change(revision, data, whole)
 
-    async def follow(self, since: int | None = None) -> AsyncIterator[tuple[int, dict[str, Fact | None]]]:
-        """`subscribe` with facts instead of entries."""
+    async def follow(self, since: int | None = None) -> AsyncIterator[tuple[int, dict[str, Fact | None], bool]]:
+        """`subscribe` with facts instead of entries, and whether they are the whole picture: what it does not
+        name is gone. It comes again whenever the reader fell further behind than changes are remembered.
+        """
         changes = self._store.changes
         with changes.listening():
             while True:
                 missed = None if since is None else changes.since(since)
                 if missed is None:
                     since = changes.recorded
-                    yield since, {fact.key: fact for fact in self._facts}
+                    yield since, {fact.key: fact for fact in self._facts}, True
                 elif missed:
                     since = max(missed.values())
-                    yield since, {key: self._facts.get(key) for key in missed}
+                    yield since, {key: self._facts.get(key) for key in missed}, False
                 else:
                     await changes.wait(since or 0)
                 if changes.closed:
                     return
-
-    def remembers(self, revision: int) -> bool:
-        """Whether the changes after this revision are all still known."""
-        return self._store.changes.since(revision) is not None
 
     def poke(self) -> None:
         """The workspace has probably changed (a tool was called, a turn ended): look soon."""
@@ -224,7 +247,13 @@ class MetadataService:
     def health(self) -> dict[str, Any]:
         """`status` (ok or degraded), the `problems` in words, and figures."""
         store = self._store
-        problems = [*store.problems, *([store.refused] if store.refused else []), *self._gathering.problems]
+        problems = [
+            *store.problems,
+            *store.kept_aside(),
+            *([store.refused] if store.refused else []),
+            *_told_hidden(self._facts.hidden()),
+            *self._gathering.problems,
+        ]
         return {
             "status": "degraded" if problems else "ok",
             "problems": problems,
@@ -257,6 +286,13 @@ def readiness(service: MetadataService, sees_all: bool) -> dict[str, Any]:
     """That what is stored is loaded; with figures and problems only for who may see paths and commands' errors."""
     health = service.health()
     return {"ready": True, **(health if sees_all else {"status": health["status"]})}
+
+
+def _told_hidden(keys: list[str]) -> list[str]:
+    if not keys:
+        return []
+    shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return [f"stored facts are hidden by collected ones of the same name: {shown} (DELETE removes what is stored)"]
 
 
 def _absolute(path: Path) -> Path:

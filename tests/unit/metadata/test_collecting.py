@@ -166,6 +166,45 @@ async def test_a_peek_that_fails_fails_no_read(tmp_path: Path, repo: Path, caplo
         assert "not declared" not in (await service.read()).data
 
 
+async def test_any_number_of_failures_in_a_row_ends_nothing(tmp_path: Path, repo: Path) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        service._gathering.add("plugin:x", Scripted(Unavailable("gone")))
+        runner = service._gathering._runners["plugin:x"][0]
+        runner._failed_in_a_row = 1023  # 2.0**1024 is no float
+        for _ in range(3):
+            await service.read(source="scripted", fresh=True)
+        assert runner._failed_in_a_row >= 1025
+        assert runner.error == "gone"
+        runner.collector.answer = {"s": 1}  # type: ignore[attr-defined]
+        assert (await service.read(source="scripted", fresh=True)).data["s"].value == 1
+
+
+async def test_a_mistake_of_the_runner_itself_is_told_and_ends_nothing(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaves(Scripted):
+        max_age = 0.01
+
+        async def collect(self, workspace: Path) -> Mapping[str, Any]:
+            raise SystemExit(3)
+
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        service._gathering.add("plugin:x", Leaves({}))
+        with monkeypatch.context() as patch:
+            runner = service._gathering._runners["plugin:x"][0]
+            patch.setattr(runner, "_publish", lambda *_: 1 / 0)
+            with anyio.fail_after(20):
+                await service.read(source="scripted", fresh=True)
+                while (
+                    service.health()["collectors"]["plugin:x"]["error"] != "it cannot be run; the log has the details"
+                ):
+                    await anyio.sleep(0.01)
+        with anyio.fail_after(20):
+            await service.read(source="scripted", fresh=True)
+        assert service.health()["collectors"]["plugin:x"]["error"] == "SystemExit: 3"
+        assert (await service.read(fresh=True)).data["git_branch"].value == "main"
+
+
 async def test_a_failing_git_is_not_driven_by_reads(
     tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
