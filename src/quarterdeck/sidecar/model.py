@@ -81,13 +81,18 @@ class AttentionOption:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """Somebody is asked: a permission request, or a question of the agent (in its protocol or by `ask_human`)."""
+    """Somebody is asked: a permission request, or a question of the agent (in its protocol or by `ask_human`).
+
+    `free_text`: any words are an answer, also beside the options. `multiple`: several options may be chosen.
+    """
 
     id: str
     kind: Literal["permission", "question"]
     title: str
     detail: str = ""
     options: list[AttentionOption] = field(default_factory=list)
+    free_text: bool = False
+    multiple: bool = False
     asked_at: float = 0
     task_id: str | None = None
 

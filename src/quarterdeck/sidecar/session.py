@@ -381,13 +381,8 @@ class Session:
 
     async def answer(self, attention_id: str, text: str) -> Attention:
         """Answer a permission request or a question. Raises as `Desk.answer`."""
-
-        async def reply(request_id: str, answer: ports.Answer) -> None:
-            if self.life is None or self.life.provider is None:
-                raise NotFound("the agent's program is gone")
-            await self.life.provider.answer(request_id, answer)
-
-        attention = await self.desk.answer(attention_id, text, incarnation=self.incarnation, reply=reply)
+        asker = self.life.provider if self.life is not None else None
+        attention = await self.desk.answer(attention_id, text, incarnation=self.incarnation, asker=asker)
         self.touch()
         return attention
 

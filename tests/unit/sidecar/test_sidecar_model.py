@@ -43,6 +43,8 @@ CHOICE = Attention(
     title="Which?",
     options=[AttentionOption(id="1", name="red"), AttentionOption(id="2", name="blue")],
 )
+OPEN_CHOICE = replace(CHOICE, free_text=True)
+SEVERAL = replace(CHOICE, multiple=True)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,12 @@ def test_what_a_death_makes_of_a_task() -> None:
         (Attention(id="p", kind="permission", title="?"), "deny", Answer(declined=True)),
         (CHOICE, "2", Answer(option_id="2")),
         (CHOICE, "Blue", Answer(option_id="2")),
+        (OPEN_CHOICE, "neither, take C", Answer(text="neither, take C")),
+        (OPEN_CHOICE, "BLUE", Answer(option_id="2")),
+        (SEVERAL, "red", Answer(option_id="1")),
+        (SEVERAL, "red, 2,red", Answer(option_ids=("1", "2"))),
+        (SEVERAL, '["Blue", "1"]', Answer(option_ids=("2", "1"))),
+        (replace(SEVERAL, free_text=True), "red, mauve", Answer(text="red, mauve")),
         (QUESTION, "  any words ", Answer(text="  any words ")),
         (QUESTION, "yes", Answer(text="yes")),
     ],
@@ -136,7 +144,8 @@ def test_an_answer(attention: Attention, text: str, answer: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("attention", "text"),
-    [(PERMISSION, "perhaps"), (PERMISSION, ""), (CHOICE, "green"), (CHOICE, "allow"), (QUESTION, " \n"),
+    [(PERMISSION, "perhaps"), (PERMISSION, ""), (CHOICE, "green"), (CHOICE, "allow"), (SEVERAL, "red, mauve"), (SEVERAL, ","), (CHOICE, "red,blue"),
+     (replace(PERMISSION, free_text=True, multiple=True), "perhaps"), (QUESTION, " \n"),
      (Attention(id="p", kind="permission", title="?"), "allow")],
 )  # fmt: skip
 def test_no_answer_lists_what_there_is(attention: Attention, text: str) -> None:

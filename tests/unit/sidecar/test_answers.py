@@ -1,0 +1,57 @@
+"""A person's answer that the agent's own protocol refuses: nothing is closed, and the agent is still asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quarterdeck.errors import Conflict, InvalidInput
+from quarterdeck.sidecar.model import Attention
+from quarterdeck.sidecar.session import Session
+from support.session import give, living, new_session, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def _asked(session: Session) -> Attention:
+    await until(lambda: session.desk.open)
+    return session.desk.open[0]
+
+
+async def test_a_refused_answer_leaves_the_question_open(tmp_path: Path) -> None:
+    async with living(new_session(tmp_path)) as session:
+        task = give(session, '@form How many?|{"number": {"type": "integer"}}')
+        asked = await _asked(session)
+        with pytest.raises(InvalidInput, match="'about three' is no integer.*it is still asked"):
+            await session.answer(asked.id, "about three")
+        assert session.desk.open == [asked]
+        assert session.store.attention_end(asked.id) == (None, None), "also for who reads it after a crash"
+        assert await session.answer(asked.id, "3") == asked
+        await until(lambda: session.store.task(task.id).state == "succeeded")
+        assert any(
+            'accept {"number": 3}' in e.text for e in session.store.log_entries(before=None, offset=0, limit=9)[0]
+        )
+        with pytest.raises(Conflict, match="closed before: 3"):
+            await session.answer(asked.id, "4")
+
+
+@pytest.mark.parametrize(
+    ("properties", "answer", "content"),
+    [
+        ('{"v": {"enum": ["A", "B"], "type": "string"}, "o": {"type": "string"}}', "neither, take C",
+         '{"o": "neither, take C"}'),
+        ('{"v": {"type": "array", "items": {"enum": ["A", "B"]}}}', "A,B", '{"v": ["A", "B"]}'),
+        ('{"v": {"type": "array", "items": {"enum": ["A", "B"]}}}', '["A","B"]', '{"v": ["A", "B"]}'),
+        ('{"v": {"type": "array", "items": {"type": "string"}}}', "x, y", '{"v": ["x", "y"]}'),
+    ],
+)  # fmt: skip
+async def test_free_text_and_several_choices_reach_the_agent(
+    tmp_path: Path, properties: str, answer: str, content: str
+) -> None:
+    async with living(new_session(tmp_path)) as session:
+        task = give(session, f"@form Which?|{properties}")
+        await session.answer((await _asked(session)).id, answer)
+        await until(lambda: session.store.task(task.id).state == "succeeded")
+        said = [entry.text for entry in session.store.log_entries(before=None, offset=0, limit=9)[0]]
+        assert f"form: accept {content}" in "".join(said)
