@@ -112,9 +112,30 @@ def test_what_is_asked_is_shown_with_the_command_that_answers(qd: Qd) -> None:
     assert "touch it" in listed
     command = next(line.split() for line in listed.splitlines() if "qd agents answer asker yes" in line)
     assert "touch it" in qd(*command[1:]).out
+    assert "closed before" in qd(*command[1:], code=4).err
     assert qd.until(lambda: qd.agent("asker")["last_task"])["state"] == "succeeded"
     assert "asks nothing now" in qd("agents", "answer", "asker", "yes", code=4).err
     assert qd("agents", "answer", "asker", "yes", "--id", "gone", code=3).err
+
+
+def test_a_permission_is_given_only_for_what_was_seen(qd: Qd) -> None:
+    task = "@ask list files\n@write seen.txt yes"
+    qd("agents", "create", "careful", "--permissions", "ask", "--task", task)
+    (asked,) = qd.until(lambda: qd.agent("careful")["needs_attention"])
+    for given in ((), ("--json",)):
+        refused = qd("agents", "answer", "careful", "yes", *given, code=2).err
+        assert "list files" in refused
+        assert f"--id {asked['id']}" in refused
+    assert qd.agent("careful")["needs_attention"] == [asked]
+    screen = qd.typed("n\n", "agents", "answer", "careful", "yes", code=130)
+    assert "careful asks for permission: list files" in screen
+    assert qd.agent("careful")["needs_attention"] == [asked]
+    assert "has the answer" in qd.typed("y\n", "agents", "answer", "careful", "yes")
+    assert qd.until(lambda: qd.agent("careful")["last_task"])["state"] == "succeeded"
+    # A question harms nobody: the only one is meant.
+    qd("agents", "task", "careful", "@question Which?|red|blue")
+    qd.until(lambda: qd.agent("careful")["needs_attention"])
+    assert "Which?" in qd("agents", "answer", "careful", "blue").out
 
 
 def test_watch_as_lines_ends_with_its_agent(qd: Qd) -> None:

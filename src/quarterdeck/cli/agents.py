@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from quarterdeck.cli.completion import agent_names
 from quarterdeck.cli.hubclient import HubClient, path_of
 from quarterdeck.cli.options import agent, as_json, emit, emit_line, text_from, told
 from quarterdeck.cli.words import Json
-from quarterdeck.errors import Conflict
+from quarterdeck.errors import Conflict, InvalidInput
 
 STATUSES = (
     "pending", "starting", "busy", "idle", "stopping", "stopped", "failed", "canceling", "canceled", "deleting",
@@ -155,7 +156,7 @@ def _wait(hub: HubClient, name: str, task_id: str | None, as_json: bool) -> int:
         for item in items:
             if item["id"] not in shown:
                 shown.add(item["id"])
-                commands = words.answer_commands(name, item, alone=len(items) == 1)
+                commands = words.answer_commands(name, item)
                 click.echo(f"{name} asks: {item['title']}\n  " + "\n  ".join(commands), err=True)
 
     ended = follow.wait_for_task(hub, name, task_id, changed)
@@ -195,21 +196,45 @@ def cancel(name: str, task_id: str | None, as_json: bool) -> None:
 @agents.command()
 @agent
 @click.argument("words_of_answer", metavar="ANSWER")
-@click.option("--id", "attention_id", help="Which question, when it asks several things.")
+@click.option("--id", "attention_id", help="What is answered; on a terminal only needed when it asks several things.")
 @as_json
 def answer(name: str, words_of_answer: str, attention_id: str | None, as_json: bool) -> None:
-    """Answer what an agent asks: an option's id or name, allow or deny, or free text."""
+    """Answer what an agent asks: an option's id or name, allow or deny, or free text where it takes any.
+
+    Several options, where they may be chosen, come with commas between. A request for permission is
+    answered with --id, as the lists print it; without, on a terminal, it is shown first.
+    """
     hub = HubClient.find()
     if attention_id is None:
-        items = hub.get(path_of(name))["needs_attention"]
-        if not items:
-            raise Conflict(f"agent {name} asks nothing now", hint=f"qd agents show {name}")
-        if len(items) > 1:
-            ids = ", ".join(f"{item['id']} ({item['title']})" for item in items)
-            raise Conflict(f"agent {name} asks {len(items)} things: {ids}", hint="say which with --id")
-        attention_id = items[0]["id"]
+        attention_id = _the_only_one(hub, name, words_of_answer, may_ask=sys.stdin.isatty() and not as_json)
     answered = hub.post(path_of(name, "attention", quote(attention_id, safe="")), {"answer": words_of_answer})
     told(answered, as_json, f"{name} has the answer to: {answered['title']}")
+
+
+def _the_only_one(hub: HubClient, name: str, words_of_answer: str, *, may_ask: bool) -> str:
+    """The id of the one thing that an agent asks.
+
+    A permission is given only for what the person has seen: it is shown and confirmed. Raises `Conflict`,
+    and `InvalidInput` where nobody may be asked that.
+    """
+    items = hub.get(path_of(name))["needs_attention"]
+    if not items:
+        raise Conflict(f"agent {name} asks nothing now", hint=f"qd agents show {name}")
+    if len(items) > 1:
+        ids = ", ".join(f"{item['id']} ({item['title']})" for item in items)
+        raise Conflict(f"agent {name} asks {len(items)} things: {ids}", hint="say which with --id")
+    (item,) = items
+    if item["kind"] == "permission":
+        if not may_ask:
+            raise InvalidInput(
+                f"agent {name} asks for permission now: {item['title']}; it was not answered",
+                hint=f"say that you mean this one with --id {item['id']}",
+            )
+        click.echo(f"{name} asks for permission: {item['title']}", err=True)
+        if item["detail"]:
+            click.echo(item["detail"].strip(), err=True)
+        click.confirm(f"Answer {words_of_answer!r}?", abort=True, err=True)
+    return str(item["id"])
 
 
 @agents.command()

@@ -93,7 +93,7 @@ def attention_blocks(name: str, items: list[Json]) -> list[RenderableType]:
         blocks.append(told)
         if item["detail"]:
             blocks.append(Padding(Text(item["detail"].strip()), (0, 0, 0, 4)))
-        commands = words.answer_commands(name, item, alone=len(items) == 1)
+        commands = words.answer_commands(name, item)
         blocks += [Padding(Text(command, style="cyan"), (0, 0, 0, 4)) for command in commands]
     return blocks
 

@@ -43,7 +43,7 @@ def _line(agent: Json, asked: list[Json]) -> None:
         told.append(words.shorten(said, 100))
     click.echo("  ".join(told))
     for item in asked:
-        commands = words.answer_commands(agent["name"], item, alone=len(asked) == 1)
+        commands = words.answer_commands(agent["name"], item)
         click.echo(f"         {agent['name']} asks: {item['title']}: " + " | ".join(commands))
     sys.stdout.flush()
 

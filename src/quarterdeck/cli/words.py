@@ -109,13 +109,18 @@ def merge_of(outcome: Json | None, now: float) -> str:
     return f"{many} into {outcome['base']} {ago(outcome['at'], now)}"
 
 
-def answer_commands(name: str, attention: Json, *, alone: bool) -> list[str]:
-    """The exact commands that answer what an agent asks; the id is needed only when it asks several things."""
-    which = "" if alone else f" --id {shlex.quote(attention['id'])}"
-    if attention["options"]:
-        words = [option["id"] for option in attention["options"]]
-    elif attention["kind"] == "permission":
-        words = ["allow", "deny"]
+def answer_commands(name: str, attention: Json) -> list[str]:
+    """The exact commands that answer what an agent asks.
+
+    Always with the id: run later, or twice, they must not answer something else that is asked by then.
+    """
+    which = f"--id {shlex.quote(attention['id'])}"
+    words = [option["id"] for option in attention["options"]]
+    if attention["kind"] == "permission":
+        words = words or ["allow", "deny"]
     else:
-        return [f"qd agents answer {name} 'your answer'{which}"]
-    return [f"qd agents answer {name} {shlex.quote(word)}{which}" for word in words]
+        if attention.get("multiple") and len(words) > 1:
+            words.append(",".join(words[:2]))
+        if attention.get("free_text") or not words:
+            words.append("your answer")
+    return [f"qd agents answer {name} {shlex.quote(word)} {which}" for word in words]

@@ -40,6 +40,10 @@ _INSTRUCTIONS = (
 
 AgentName = Annotated[str, Field(description="The agent's name")]
 Page = Annotated[int, Field(description="Page, counted from 1", ge=1)]
+_ANSWER = (
+    "An option's id or name; allow or deny for a permission; several options with commas between where `multiple` is "
+    "true; free text where `free_text` is true"
+)
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 _SAFE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -306,7 +310,7 @@ def _add_tasks(server: FastMCP[Any], hub: Hub) -> None:
     async def answer_agent(
         agent_name: AgentName,
         attention_id: Annotated[str, Field(description="The id in needs_attention")],
-        answer: Annotated[str, Field(description="An option's id or name, allow or deny, or free text")],
+        answer: Annotated[str, Field(description=_ANSWER)],
     ) -> Attention:
         """Answer a permission request or a question of an agent."""
         return await fleet.answer(agent_name, attention_id, answer)

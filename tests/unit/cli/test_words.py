@@ -53,11 +53,19 @@ def test_what_stands_out() -> None:
 def test_an_answer_is_a_command_that_can_be_pasted() -> None:
     options = [{"id": "yes please", "name": "Yes", "kind": "x"}, {"id": "no", "name": "No", "kind": "x"}]
     permission = {"id": "a;b", "kind": "permission", "options": options}
-    assert words.answer_commands("ada", permission, alone=True)[0] == "qd agents answer ada 'yes please'"
-    assert words.answer_commands("ada", permission, alone=False)[1] == "qd agents answer ada no --id 'a;b'"
+    assert words.answer_commands("ada", permission) == [
+        "qd agents answer ada 'yes please' --id 'a;b'", "qd agents answer ada no --id 'a;b'",
+    ]  # fmt: skip
+    bare = words.answer_commands("ada", {**permission, "options": []})
+    assert [command.split()[4] for command in bare] == ["allow", "deny"]
     question = {"id": "q", "kind": "question", "options": []}
-    assert words.answer_commands("ada", question, alone=True) == ["qd agents answer ada 'your answer'"]
-    assert len(words.answer_commands("ada", {**permission, "options": []}, alone=True)) == 2
+    anything = "qd agents answer ada 'your answer' --id q"
+    assert words.answer_commands("ada", question) == [anything]
+    choice = {**question, "options": options}
+    assert words.answer_commands("ada", {**choice, "free_text": True})[2:] == [anything]
+    assert words.answer_commands("ada", {**choice, "multiple": True})[2:] == [
+        "qd agents answer ada 'yes please,no' --id q"
+    ]
 
 
 def test_use_in_words() -> None:
