@@ -212,19 +212,19 @@ class StuckLimits:
 def stuck_since(
     *,
     limits: StuckLimits,
-    last_event_at: float,
+    silence: float,
     now: float,
     tool_open: bool,
     attention_open: bool,
 ) -> float | None:
     """Since when a busy agent counts as stuck; None when it does not.
 
-    The age of the last event is the measure, since no agent reports being stuck (facts/agent-clis.md).
-    An open question or permission request allows the longest silence, an open tool call a longer one.
+    The seconds of silence since the last event are the measure, since no agent reports being stuck
+    (facts/agent-clis.md). An open question or permission request allows the longest silence, an open tool call a
+    longer one.
     """
     limit = limits.attention if attention_open else limits.tool if tool_open else limits.silent
-    since = last_event_at + limit
-    return since if now >= since else None
+    return now - (silence - limit) if silence >= limit else None
 
 
 def derive(

@@ -19,11 +19,15 @@ async def _asked(session: Session) -> Attention:
     return session.desk.open[0]
 
 
+def _said(session: Session) -> str:
+    return "".join(entry.text for entry in session.store.log_entries(before=None, offset=0, limit=9)[0])
+
+
 async def test_a_refused_answer_leaves_the_question_open(tmp_path: Path) -> None:
     async with living(new_session(tmp_path)) as session:
         task = give(session, '@form How many?|{"number": {"type": "integer"}}')
         asked = await _asked(session)
-        with pytest.raises(InvalidInput, match="'about three' is no integer.*it is still asked"):
+        with pytest.raises(InvalidInput, match=r"'about three' is no integer.*it is still asked"):
             await session.answer(asked.id, "about three")
         assert session.desk.open == [asked]
         assert session.store.attention_end(asked.id) == (None, None), "also for who reads it after a crash"
@@ -53,5 +57,4 @@ async def test_free_text_and_several_choices_reach_the_agent(
         task = give(session, f"@form Which?|{properties}")
         await session.answer((await _asked(session)).id, answer)
         await until(lambda: session.store.task(task.id).state == "succeeded")
-        said = [entry.text for entry in session.store.log_entries(before=None, offset=0, limit=9)[0]]
-        assert f"form: accept {content}" in "".join(said)
+        assert f"form: accept {content}" in _said(session)

@@ -78,14 +78,14 @@ def test_status_and_activity(facts: dict[str, Any], status: str, activity: str |
     ("tool", "attention", "limit"), [(False, False, 10), (True, False, 100), (False, True, 1000), (True, True, 1000)]
 )
 def test_stuck_after_the_limit_that_applies(tool: bool, attention: bool, limit: float) -> None:
-    def at(now: float) -> float | None:
+    def after(silence: float) -> float | None:
         return stuck_since(
-            limits=StuckLimits(silent=10, tool=100, attention=1000), last_event_at=50, now=now,
+            limits=StuckLimits(silent=10, tool=100, attention=1000), silence=silence, now=5000 + silence,
             tool_open=tool, attention_open=attention,
         )  # fmt: skip
 
-    assert at(50 + limit - 0.01) is None
-    assert at(50 + limit) == at(50 + limit + 500) == 50 + limit
+    assert after(limit - 0.01) is None
+    assert after(limit) == after(limit + 500) == 5000 + limit
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,10 @@ def test_an_answer(attention: Attention, text: str, answer: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("attention", "text"),
-    [(PERMISSION, "perhaps"), (PERMISSION, ""), (CHOICE, "green"), (CHOICE, "allow"), (SEVERAL, "red, mauve"), (SEVERAL, ","), (CHOICE, "red,blue"),
-     (replace(PERMISSION, free_text=True, multiple=True), "perhaps"), (QUESTION, " \n"),
+    [(PERMISSION, "perhaps"), (PERMISSION, ""), (CHOICE, "green"), (CHOICE, "allow"),
+     (SEVERAL, "red, mauve"), (SEVERAL, ","), (CHOICE, "red,blue"),
+     (replace(PERMISSION, free_text=True, multiple=True), "perhaps"),
+     (QUESTION, " \n"),
      (Attention(id="p", kind="permission", title="?"), "allow")],
 )  # fmt: skip
 def test_no_answer_lists_what_there_is(attention: Attention, text: str) -> None:

@@ -302,7 +302,8 @@ async def test_claudes_questions_of_one_request_are_asked_one_by_one(acp: Case, 
             [(ports.Answer(option_ids=("reject", "b")), "reject, b"), (ports.Answer(option_id="reject"), "reject")], 4
         ):
             requests.can_use_tool(f"c{number}", {"tool_name": "AskUserQuestion", "input": several})
-            assert isinstance(asked := said[-1], ports.Question)
+            asked = said[-1]
+            assert isinstance(asked, ports.Question)
             assert asked.multiple
             await requests.answer(asked.request_id, answer)
             assert sent[-1][1] == {"behavior": "allow", "updatedInput": {**several, "answers": {"Which?": words}}}
