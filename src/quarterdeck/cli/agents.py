@@ -12,7 +12,7 @@ import click
 from quarterdeck.cli import words, work
 from quarterdeck.cli.completion import agent_names
 from quarterdeck.cli.hubclient import HubClient, path_of
-from quarterdeck.cli.options import agent, as_json, emit, emit_line, text_from, told
+from quarterdeck.cli.options import agent, as_json, budget_options, emit, emit_line, text_from, told
 from quarterdeck.cli.words import Json
 from quarterdeck.errors import Conflict, InvalidInput
 
@@ -45,8 +45,7 @@ def _task_exit(task: Json) -> int:
 @click.option("--workspace", metavar="AGENT", shell_complete=agent_names, help="Share the workspace of this agent.")
 @click.option("--permissions", type=click.Choice(["ask", "edits", "allow"]), help="What it may do unasked.")
 @click.option("--restart", type=click.Choice(["never", "always"]), help="Whether it is brought back when it dies.")
-@click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Stop it when it has cost this much.")
-@click.option("--budget-tokens", type=click.IntRange(1), help="Stop it when it has used so many tokens.")
+@budget_options
 @click.option("--wait", is_flag=True, help="Wait until it is up, or until its first task has ended.")
 @as_json
 def create(

@@ -201,12 +201,16 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
 
     @server.tool(annotations=_SAFE)
     @_translated
-    async def restart_agent(agent_name: AgentName) -> AgentSummary:
+    async def restart_agent(
+        agent_name: AgentName,
+        budget_usd: Annotated[float | None, Field(description="New limit of all its cost, in US dollars", gt=0)] = None,
+        budget_tokens: Annotated[int | None, Field(description="New limit of all its tokens", gt=0)] = None,
+    ) -> AgentSummary:
         """Bring an agent back in a new incarnation with its history; a task that is running is canceled, not repeated.
 
-        When its sidecar is dead already, what was running is lost.
+        When its sidecar is dead already, what was running is lost. One that has used up its budget needs a larger one.
         """
-        return await fleet.restart(agent_name)
+        return await fleet.restart(agent_name, budget_usd=budget_usd, budget_tokens=budget_tokens)
 
     @server.tool(annotations=_READS)
     @_translated

@@ -274,3 +274,12 @@ def over_budget(usage: UsageTotals, *, usd: float | None, tokens: int | None) ->
     if tokens is not None and usage.tokens >= tokens:
         return f"the budget of {tokens} tokens is used up: {usage.tokens} so far"
     return None
+
+
+def more_budget(name: str, usage: UsageTotals, *, usd: float | None, tokens: int | None) -> str:
+    """The command that brings an agent back whose budget is used up."""
+    options = [
+        "--budget-usd AMOUNT" if over_budget(usage, usd=usd, tokens=None) else "",
+        "--budget-tokens NUMBER" if over_budget(usage, usd=None, tokens=tokens) else "",
+    ]
+    return f"give it more than it has used: qd agents restart {name} {' '.join(filter(None, options))}"

@@ -27,14 +27,7 @@ from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.backlog import Backlog, Deed
 from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.life import Life, MakeMcp, MakeProvider
-from quarterdeck.sidecar.model import (
-    FINAL,
-    Attention,
-    Report,
-    SessionState,
-    Task,
-    over_budget,
-)
+from quarterdeck.sidecar.model import FINAL, Attention, Report, SessionState, Task, more_budget, over_budget
 from quarterdeck.sidecar.pulse import Pulse
 from quarterdeck.sidecar.spec import LaunchSpec
 from quarterdeck.sidecar.store import Store
@@ -287,12 +280,18 @@ class Session:
         earlier = self.store.task_of_key(key)
         if earlier is None and self.state in ("stopping", "stopped", "failed"):
             why = self.failure or self.budget_reason or "it was stopped"
-            raise Conflict(f"the agent takes no tasks: {why}", hint=f"qd agents restart {self.spec.name}")
+            raise Conflict(f"the agent takes no tasks: {why}", hint=self._way_back())
         result = self.turns.submit(
             description, key=key, queue=queue, origin=origin, held=held, incarnation=self.incarnation
         )
         self.pump()
         return result
+
+    def _way_back(self) -> str:
+        name, budget = self.spec.name, self.spec.budget
+        if self.budget_reason:
+            return more_budget(name, self.store.usage(), usd=budget.usd, tokens=budget.tokens)
+        return f"qd agents restart {name}"
 
     def pump(self) -> None:
         """Hand over the next task, where one waits and the agent is free."""

@@ -19,6 +19,7 @@ from quarterdeck.sidecar.model import (
     UsageTotals,
     after_death,
     derive,
+    more_budget,
     over_budget,
     stuck_since,
 )
@@ -101,6 +102,16 @@ def test_stuck_after_the_limit_that_applies(tool: bool, attention: bool, limit: 
 )
 def test_budget(usage: UsageTotals, usd: float | None, tokens: int | None, reason: str | None) -> None:
     assert over_budget(usage, usd=usd, tokens=tokens) == reason
+
+
+def test_the_way_back_names_what_is_used_up() -> None:
+    usage = UsageTotals(input_tokens=60, output_tokens=40, cost_usd=0.5)
+    for usd, tokens, options in [
+        (0.5, None, "--budget-usd AMOUNT"),
+        (9, 99, "--budget-tokens NUMBER"),
+        (0.1, 100, "--budget-usd AMOUNT --budget-tokens NUMBER"),
+    ]:
+        assert more_budget("ada", usage, usd=usd, tokens=tokens).endswith(f": qd agents restart ada {options}")
 
 
 def test_what_a_death_makes_of_a_task() -> None:
