@@ -171,6 +171,11 @@ def test_stop_and_restart(qd: Qd) -> None:
     qd("agents", "restart", "sleeper")
     qd.until(lambda: qd.agent("sleeper")["status"] == "idle")
     assert qd.agent("sleeper")["incarnation"] == 2
+    qd("agents", "restart", "sleeper", "--budget-usd", "3", "--budget-tokens", "1000")
+    assert qd.agent("sleeper")["budget"] == {"usd": 3, "tokens": 1000}
+    qd.until(lambda: qd.agent("sleeper")["status"] == "idle")
+    assert qd.agent("sleeper")["incarnation"] == 3
+    qd("agents", "restart", "sleeper", "--budget-usd", "0", code=2)
     assert qd("agents", "history", "sleeper", "--json").json["total_count"] == 1
 
 
