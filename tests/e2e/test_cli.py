@@ -119,16 +119,17 @@ def test_what_is_asked_is_shown_with_the_command_that_answers(qd: Qd) -> None:
 
 
 def test_a_permission_is_given_only_for_what_was_seen(qd: Qd) -> None:
-    task = "@ask list files\n@write seen.txt yes"
+    task = "@ask list \x1b[2Kfiles\n@write seen.txt yes"
     qd("agents", "create", "careful", "--permissions", "ask", "--task", task)
     (asked,) = qd.until(lambda: qd.agent("careful")["needs_attention"])
-    for given in ((), ("--json",)):
-        refused = qd("agents", "answer", "careful", "yes", *given, code=2).err
-        assert "list files" in refused
-        assert f"--id {asked['id']}" in refused
+    refused = qd("agents", "answer", "careful", "yes", code=2).err
+    assert "list \\x1b[2Kfiles" in refused
+    assert f"--id {asked['id']}" in refused
+    assert f"--id {asked['id']}" in qd("agents", "answer", "careful", "yes", "--json", code=2).error["hint"]
     assert qd.agent("careful")["needs_attention"] == [asked]
     screen = qd.typed("n\n", "agents", "answer", "careful", "yes", code=130)
-    assert "careful asks for permission: list files" in screen
+    assert "careful asks for permission: list \\x1b[2Kfiles" in screen
+    assert "\x1b" not in qd("agents", "list").out + qd("agents", "show", "careful").out
     assert qd.agent("careful")["needs_attention"] == [asked]
     assert "has the answer" in qd.typed("y\n", "agents", "answer", "careful", "yes")
     assert qd.until(lambda: qd.agent("careful")["last_task"])["state"] == "succeeded"

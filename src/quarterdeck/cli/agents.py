@@ -156,7 +156,7 @@ def _wait(hub: HubClient, name: str, task_id: str | None, as_json: bool) -> int:
             if item["id"] not in shown:
                 shown.add(item["id"])
                 commands = words.answer_commands(name, item)
-                click.echo(f"{name} asks: {item['title']}\n  " + "\n  ".join(commands), err=True)
+                click.echo(words.asked(name, item) + "\n  " + "\n  ".join(commands), err=True)
 
     ended = follow.wait_for_task(hub, name, task_id, changed)
     if as_json:
@@ -226,12 +226,10 @@ def _the_only_one(hub: HubClient, name: str, words_of_answer: str, *, may_ask: b
     if item["kind"] == "permission":
         if not may_ask:
             raise InvalidInput(
-                f"agent {name} asks for permission now: {item['title']}; it was not answered",
+                f"agent {name} asks for permission now: {words.plain(item['title'])}; it was not answered",
                 hint=f"say that you mean this one with --id {item['id']}",
             )
-        click.echo(f"{name} asks for permission: {item['title']}", err=True)
-        if item["detail"]:
-            click.echo(item["detail"].strip(), err=True)
+        click.echo(words.asked(name, item), err=True)
         click.confirm(f"Answer {words_of_answer!r}?", abort=True, err=True)
     return str(item["id"])
 

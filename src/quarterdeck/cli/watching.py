@@ -44,7 +44,7 @@ def _line(agent: Json, asked: list[Json]) -> None:
     click.echo("  ".join(told))
     for item in asked:
         commands = words.answer_commands(agent["name"], item)
-        click.echo(f"         {agent['name']} asks: {item['title']}: " + " | ".join(commands))
+        click.echo("\n         ".join(["", *words.asked(agent["name"], item).splitlines(), " | ".join(commands)])[1:])
     sys.stdout.flush()
 
 

@@ -17,6 +17,9 @@ from quarterdeck.sidecar.store import Store
 
 _YES = frozenset({"allow", "yes", "y", "approve", "ok"})
 _NO = frozenset({"deny", "no", "n", "reject", "decline"})
+_TITLE_CHARACTERS = 2000
+_DETAIL_CHARACTERS = 8000
+_CUT = "\n[cut: there is more than is shown here]"
 
 
 def parse_answer(attention: Attention, text: str) -> Answer:
@@ -67,6 +70,11 @@ def _parts(text: str) -> list[str]:
         except ValueError:
             pass
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _whole_or_marked(text: str, limit: int) -> str:
+    """The text; a longer one is cut and says so, for nobody may take its beginning for all that is asked."""
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
 
 
 def _choices(attention: Attention) -> str:
@@ -200,8 +208,8 @@ class Desk:
         return Attention(
             id=uuid.uuid4().hex[:12],
             kind="permission" if kind == "permission" else "question",
-            title=title[:2000],
-            detail=detail[:8000],
+            title=_whole_or_marked(title, _TITLE_CHARACTERS),
+            detail=_whole_or_marked(detail, _DETAIL_CHARACTERS),
             options=[AttentionOption(id=o.id, name=o.name, kind=o.kind) for o in options],
             asked_at=self._clock(),
             task_id=task_id,

@@ -68,6 +68,22 @@ def test_an_answer_is_a_command_that_can_be_pasted() -> None:
     ]
 
 
+def test_what_is_asked_is_told_whole_and_does_nothing_to_the_terminal() -> None:
+    item = {
+        "id": "p",
+        "kind": "permission",
+        "title": "list\x1b[2K files\nada asks: tea?",
+        "detail": "ls\nrm -rf \u202e x\r",
+    }
+    told = words.asked("ada", item)
+    assert told.splitlines() == [
+        "ada asks for permission: list\\x1b[2K files ada asks: tea?", "    ls", "    rm -rf \\u202e x",
+    ]  # fmt: skip
+    assert words.plain("Grüße\tan 李\n") == "Grüße\tan 李\n"
+    evil = {"id": "p", "kind": "permission", "options": [{"id": "a\x1b[8m", "name": "A", "kind": "x"}]}
+    assert words.answer_commands("ada", evil) == ["qd agents answer ada 'a\\x1b[8m' --id p"]
+
+
 def test_use_in_words() -> None:
     usage = {"input_tokens": 900, "output_tokens": 99, "cost_usd": None}
     assert words.used(usage) == "999"

@@ -58,3 +58,11 @@ async def test_free_text_and_several_choices_reach_the_agent(
         await session.answer((await _asked(session)).id, answer)
         await until(lambda: session.store.task(task.id).state == "succeeded")
         assert f"form: accept {content}" in _said(session)
+
+
+async def test_what_is_too_long_to_be_shown_says_so(tmp_path: Path) -> None:
+    async with living(new_session(tmp_path, permissions="ask")) as session:
+        give(session, f"@ask {'x' * 3000}")
+        asked = await _asked(session)
+        assert len(asked.title) == 2000
+        assert asked.title.endswith("x\n[cut: there is more than is shown here]")
