@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from provider_support import ALL, PROGRAMS, Case, Driver, driving, make_case
-from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.errors import InvalidInput, NotFound, Unavailable
 from quarterdeck.scripted.model_api import ModelApi
 from quarterdeck.sidecar import ports
 
@@ -274,6 +274,8 @@ async def test_an_answer_to_nothing_is_refused(case: Case, tmp_path: Path) -> No
     async with driving(case, tmp_path) as driver:
         await driver.start()
         with pytest.raises(NotFound):
+            driver.provider.check_answer("ask-99", ports.Answer(option_id="yes"))
+        with pytest.raises(NotFound):
             await driver.provider.answer("ask-99", ports.Answer(option_id="yes"))
 
 
@@ -352,6 +354,66 @@ async def test_a_question_is_asked_and_answered(case: Case, tmp_path: Path) -> N
         await driver.provider.answer(question.request_id, ports.Answer(option_id="blue"))
         assert (await driver.ended()).outcome == "succeeded"
         assert "blue" in driver.said
+
+
+@living
+async def test_what_is_no_answer_is_refused_before_anything_is_done(case: Case, tmp_path: Path) -> None:
+    async with driving(case, tmp_path, permissions="ask") as driver:
+        await driver.start()
+        await driver.provider.prompt("turn-1", "@ask May I?\n@say went on")
+        asked = await driver.of(ports.Permission)
+        for wrong in (ports.Answer(text="perhaps"), ports.Answer(option_id="perhaps")):
+            with pytest.raises(InvalidInput):
+                driver.provider.check_answer(asked.request_id, wrong)
+            with pytest.raises(InvalidInput):
+                await driver.provider.answer(asked.request_id, wrong)
+        chosen = next(o for o in asked.options if o.kind == "reject_once")
+        driver.provider.check_answer(asked.request_id, ports.Answer(option_id=chosen.id))
+        await driver.provider.answer(asked.request_id, ports.Answer(option_id=chosen.id))
+        with pytest.raises(NotFound):
+            driver.provider.check_answer(asked.request_id, ports.Answer(option_id=chosen.id))
+        assert (await driver.ended()).outcome == "succeeded"
+
+
+@living
+async def test_a_question_says_whether_it_takes_any_words(case: Case, tmp_path: Path) -> None:
+    async with driving(case, tmp_path) as driver:
+        await driver.start()
+        await driver.provider.prompt("turn-1", "@question Which colour?|red|blue\n@answers")
+        question = await driver.of(ports.Question)
+        assert question.free_text == case.real
+        words = ports.Answer(text="neither, take mauve")
+        if question.free_text:
+            driver.provider.check_answer(question.request_id, words)
+        else:
+            with pytest.raises(InvalidInput):
+                driver.provider.check_answer(question.request_id, words)
+            words = ports.Answer(option_id="red")
+        await driver.provider.answer(question.request_id, words)
+        assert (await driver.ended()).outcome == "succeeded"
+        assert (words.text or "red") in driver.said
+
+
+@scripted
+async def test_a_form_is_checked_field_by_field_and_kept_as_it_was(case: Case, tmp_path: Path) -> None:
+    fields = '{"size": {"type": "integer"}, "colours": {"type": "array", "items": {"enum": ["red", "blue"]}}}'
+    async with driving(case, tmp_path) as driver:
+        await driver.start()
+        await driver.provider.prompt("turn-1", f"@form Which?|{fields}")
+        size = await driver.of(ports.Question)
+        assert (size.free_text, size.multiple) == (True, False)
+        for _ in range(2):
+            with pytest.raises(InvalidInput):
+                driver.provider.check_answer(size.request_id, ports.Answer(text="about three"))
+            driver.provider.check_answer(size.request_id, ports.Answer(text="3"))
+        await driver.provider.answer(size.request_id, ports.Answer(text="3"))
+        colours = await driver.of(ports.Question, 2)
+        assert (colours.free_text, colours.multiple) == (False, True)
+        with pytest.raises(InvalidInput):
+            driver.provider.check_answer(colours.request_id, ports.Answer(text="red, mauve"))
+        await driver.provider.answer(colours.request_id, ports.Answer(option_ids=("red", "blue")))
+        assert (await driver.ended()).outcome == "succeeded"
+        assert 'form: accept {"colours": ["red", "blue"], "size": 3}' in driver.said
 
 
 @living

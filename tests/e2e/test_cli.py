@@ -112,9 +112,31 @@ def test_what_is_asked_is_shown_with_the_command_that_answers(qd: Qd) -> None:
     assert "touch it" in listed
     command = next(line.split() for line in listed.splitlines() if "qd agents answer asker yes" in line)
     assert "touch it" in qd(*command[1:]).out
+    assert "closed before" in qd(*command[1:], code=4).err
     assert qd.until(lambda: qd.agent("asker")["last_task"])["state"] == "succeeded"
     assert "asks nothing now" in qd("agents", "answer", "asker", "yes", code=4).err
     assert qd("agents", "answer", "asker", "yes", "--id", "gone", code=3).err
+
+
+def test_a_permission_is_given_only_for_what_was_seen(qd: Qd) -> None:
+    task = "@ask list \x1b[2Kfiles\n@write seen.txt yes"
+    qd("agents", "create", "careful", "--permissions", "ask", "--task", task)
+    (asked,) = qd.until(lambda: qd.agent("careful")["needs_attention"])
+    refused = qd("agents", "answer", "careful", "yes", code=2).err
+    assert "list \\x1b[2Kfiles" in refused
+    assert f"--id {asked['id']}" in refused
+    assert f"--id {asked['id']}" in qd("agents", "answer", "careful", "yes", "--json", code=2).error["hint"]
+    assert qd.agent("careful")["needs_attention"] == [asked]
+    screen = qd.typed("n\n", "agents", "answer", "careful", "yes", code=130)
+    assert "careful asks for permission: list \\x1b[2Kfiles" in screen
+    assert "\x1b" not in qd("agents", "list").out + qd("agents", "show", "careful").out
+    assert qd.agent("careful")["needs_attention"] == [asked]
+    assert "has the answer" in qd.typed("y\n", "agents", "answer", "careful", "yes")
+    assert qd.until(lambda: qd.agent("careful")["last_task"])["state"] == "succeeded"
+    # A question harms nobody: the only one is meant.
+    qd("agents", "task", "careful", "@question Which?|red|blue")
+    qd.until(lambda: qd.agent("careful")["needs_attention"])
+    assert "Which?" in qd("agents", "answer", "careful", "blue").out
 
 
 def test_watch_as_lines_ends_with_its_agent(qd: Qd) -> None:
@@ -150,6 +172,11 @@ def test_stop_and_restart(qd: Qd) -> None:
     qd("agents", "restart", "sleeper")
     qd.until(lambda: qd.agent("sleeper")["status"] == "idle")
     assert qd.agent("sleeper")["incarnation"] == 2
+    qd("agents", "restart", "sleeper", "--budget-usd", "3", "--budget-tokens", "1000")
+    assert qd.agent("sleeper")["budget"] == {"usd": 3, "tokens": 1000}
+    qd.until(lambda: qd.agent("sleeper")["status"] == "idle")
+    assert qd.agent("sleeper")["incarnation"] == 3
+    qd("agents", "restart", "sleeper", "--budget-usd", "0", code=2)
     assert qd("agents", "history", "sleeper", "--json").json["total_count"] == 1
 
 

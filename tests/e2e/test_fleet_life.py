@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -188,6 +189,27 @@ async def test_the_budget_stops_with_a_reason(shared: LiveHub) -> None:
     assert "budget" in task["detail"]
     answer = await shared.post("/api/agents/frugal/tasks", {"description": "@say more"}, expect=409)
     assert "budget" in answer["error"]["message"]
+    more = "give it more than it has used: qd agents restart frugal --budget-usd AMOUNT"
+    assert answer["error"]["hint"] == more
+    for budget in (None, {"usd": 0.6}, {"tokens": 10**6}):
+        refused = await shared.post("/api/agents/frugal/restart", {"budget": budget}, expect=409)
+        assert "would only stop again: the budget of $0." in refused["error"]["message"]
+        assert refused["error"]["hint"] == more
+    assert (await shared.show("frugal"))["budget"] == {"usd": 0.5, "tokens": None}
+    incarnation = (await shared.show("frugal"))["incarnation"]
+    await shared.post("/api/agents/frugal/restart", {"budget": {"usd": 5}})
+    await shared.until_status("frugal", "idle")
+    shown = await shared.show("frugal")
+    assert shown["budget"] == {"usd": 5, "tokens": None}
+    assert shown["incarnation"] > incarnation
+    assert json.loads((shared.state / "agents" / "frugal" / "agent.json").read_text())["budget"]["usd"] == 5
+    await shared.until_done("frugal", (await shared.task("frugal", "@usage 1 1 4.5\n@say on"))["id"])
+    line = await shared.until_status("frugal", "stopped")
+    assert line["failure"] == "the budget of $5.00 is used up: $5.10 so far"
+    # What it has used is known also when nobody of it runs.
+    await shared.post("/api/agents/frugal/stop")
+    await shared.until("frugal", lambda line: line["status"] == "stopped")
+    await shared.post("/api/agents/frugal/restart", expect=409)
     # ACP tells tokens at the end of a turn; the next one is not begun.
     await shared.create("wordy", "@usage 90 30", budget={"tokens": 100})
     line = await shared.until_status("wordy", "stopped")

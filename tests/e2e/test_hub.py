@@ -100,14 +100,17 @@ async def test_every_tool_answers_what_its_schema_says(shared: LiveHub) -> None:
     assert (shared.repo / "t.txt").read_text() == "one\n"
     changes = await call(shared, "wait_for_agents", agent_names=["tools"], timeout_seconds=0)
     assert changes["changed"][0]["name"] == "tools"
-    restarted = await call(shared, "restart_agent", agent_name="tools")
+    restarted = await call(shared, "restart_agent", agent_name="tools", budget_usd=2.5, budget_tokens=10**6)
     assert restarted["status"] == "starting"
     await shared.until_status("tools", "idle")
     question = await call(
         shared, "start_agent_task", agent_name="tools", task_description="@question Which colour?|red|blue"
     )
     await shared.until("tools", lambda line: line["activity"] == "waiting_input")
-    asked = (await call(shared, "show_agent", agent_name="tools"))["needs_attention"][0]
+    shown = await call(shared, "show_agent", agent_name="tools")
+    assert shown["budget"] == {"usd": 2.5, "tokens": 10**6}
+    asked = shown["needs_attention"][0]
+    assert (asked["free_text"], asked["multiple"]) == (False, False)
     answered = await call(shared, "answer_agent", agent_name="tools", attention_id=asked["id"], answer="blue")
     assert answered["title"] == "Which colour?"
     assert (await shared.until_done("tools", question["id"]))["state"] == "succeeded"

@@ -68,6 +68,22 @@ class Qd:
         assert code is None or said.code == code, f"{arguments} ended with {said.code}:\n{said.out}\n{said.err}"
         return said
 
+    def typed(self, keys: str, *arguments: str, code: int = 0) -> str:
+        """Call it with a terminal as standard input, on which this is typed; all that it wrote."""
+        ours, its = os.openpty()
+        try:
+            os.write(ours, keys.encode())
+            done = subprocess.run(
+                [*QD, *arguments], cwd=self.folder, stdin=its, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=SECONDS, env=self.environment(), check=False,
+            )  # fmt: skip
+        finally:
+            os.close(ours)
+            os.close(its)
+        written = done.stdout.decode()
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{written}"
+        return written
+
     @contextmanager
     def going(self, *arguments: str, **more: str) -> Iterator[Going]:
         """Start it and leave it going; interrupted at the end."""

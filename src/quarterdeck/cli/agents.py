@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -11,9 +12,9 @@ import click
 from quarterdeck.cli import words, work
 from quarterdeck.cli.completion import agent_names
 from quarterdeck.cli.hubclient import HubClient, path_of
-from quarterdeck.cli.options import agent, as_json, emit, emit_line, text_from, told
+from quarterdeck.cli.options import agent, as_json, budget_options, emit, emit_line, text_from, told
 from quarterdeck.cli.words import Json
-from quarterdeck.errors import Conflict
+from quarterdeck.errors import Conflict, InvalidInput
 
 STATUSES = (
     "pending", "starting", "busy", "idle", "stopping", "stopped", "failed", "canceling", "canceled", "deleting",
@@ -44,8 +45,7 @@ def _task_exit(task: Json) -> int:
 @click.option("--workspace", metavar="AGENT", shell_complete=agent_names, help="Share the workspace of this agent.")
 @click.option("--permissions", type=click.Choice(["ask", "edits", "allow"]), help="What it may do unasked.")
 @click.option("--restart", type=click.Choice(["never", "always"]), help="Whether it is brought back when it dies.")
-@click.option("--budget-usd", type=click.FloatRange(0, min_open=True), help="Stop it when it has cost this much.")
-@click.option("--budget-tokens", type=click.IntRange(1), help="Stop it when it has used so many tokens.")
+@budget_options
 @click.option("--wait", is_flag=True, help="Wait until it is up, or until its first task has ended.")
 @as_json
 def create(
@@ -155,8 +155,8 @@ def _wait(hub: HubClient, name: str, task_id: str | None, as_json: bool) -> int:
         for item in items:
             if item["id"] not in shown:
                 shown.add(item["id"])
-                commands = words.answer_commands(name, item, alone=len(items) == 1)
-                click.echo(f"{name} asks: {item['title']}\n  " + "\n  ".join(commands), err=True)
+                commands = words.answer_commands(name, item)
+                click.echo(words.asked(name, item) + "\n  " + "\n  ".join(commands), err=True)
 
     ended = follow.wait_for_task(hub, name, task_id, changed)
     if as_json:
@@ -195,21 +195,43 @@ def cancel(name: str, task_id: str | None, as_json: bool) -> None:
 @agents.command()
 @agent
 @click.argument("words_of_answer", metavar="ANSWER")
-@click.option("--id", "attention_id", help="Which question, when it asks several things.")
+@click.option("--id", "attention_id", help="What is answered; on a terminal only needed when it asks several things.")
 @as_json
 def answer(name: str, words_of_answer: str, attention_id: str | None, as_json: bool) -> None:
-    """Answer what an agent asks: an option's id or name, allow or deny, or free text."""
+    """Answer what an agent asks: an option's id or name, allow or deny, or free text where it takes any.
+
+    Several options, where they may be chosen, come with commas between. A request for permission is
+    answered with --id, as the lists print it; without, on a terminal, it is shown first.
+    """
     hub = HubClient.find()
     if attention_id is None:
-        items = hub.get(path_of(name))["needs_attention"]
-        if not items:
-            raise Conflict(f"agent {name} asks nothing now", hint=f"qd agents show {name}")
-        if len(items) > 1:
-            ids = ", ".join(f"{item['id']} ({item['title']})" for item in items)
-            raise Conflict(f"agent {name} asks {len(items)} things: {ids}", hint="say which with --id")
-        attention_id = items[0]["id"]
+        attention_id = _the_only_one(hub, name, words_of_answer, may_ask=sys.stdin.isatty() and not as_json)
     answered = hub.post(path_of(name, "attention", quote(attention_id, safe="")), {"answer": words_of_answer})
     told(answered, as_json, f"{name} has the answer to: {answered['title']}")
+
+
+def _the_only_one(hub: HubClient, name: str, words_of_answer: str, *, may_ask: bool) -> str:
+    """The id of the one thing that an agent asks.
+
+    A permission is given only for what the person has seen: it is shown and confirmed. Raises `Conflict`,
+    and `InvalidInput` where nobody may be asked that.
+    """
+    items = hub.get(path_of(name))["needs_attention"]
+    if not items:
+        raise Conflict(f"agent {name} asks nothing now", hint=f"qd agents show {name}")
+    if len(items) > 1:
+        ids = ", ".join(f"{item['id']} ({item['title']})" for item in items)
+        raise Conflict(f"agent {name} asks {len(items)} things: {ids}", hint="say which with --id")
+    (item,) = items
+    if item["kind"] == "permission":
+        if not may_ask:
+            raise InvalidInput(
+                f"agent {name} asks for permission now: {words.plain(item['title'])}; it was not answered",
+                hint=f"say that you mean this one with --id {item['id']}",
+            )
+        click.echo(words.asked(name, item), err=True)
+        click.confirm(f"Answer {words_of_answer!r}?", abort=True, err=True)
+    return str(item["id"])
 
 
 @agents.command()

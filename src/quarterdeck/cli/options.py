@@ -20,6 +20,15 @@ as_json: Callable[[C], C] = click.option("--json", "as_json", is_flag=True, help
 agent: Callable[[C], C] = click.argument("name", shell_complete=agent_names)
 
 
+def budget_options(command: C) -> C:
+    """The limits of what an agent may use."""
+    usd = click.option(
+        "--budget-usd", type=click.FloatRange(0, min_open=True), help="Stop it when it has cost this much."
+    )
+    tokens = click.option("--budget-tokens", type=click.IntRange(1), help="Stop it when it has used so many tokens.")
+    return usd(tokens(command))
+
+
 def emit(value: Any) -> None:
     """Write an answer of the API to standard output, indented."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -88,12 +88,12 @@ def attention_blocks(name: str, items: list[Json]) -> list[RenderableType]:
     blocks: list[RenderableType] = []
     for item in items:
         told = Text.assemble(
-            "\n", (name, "bold"), (f" asks ({item['kind']}, {item['id']}): ", "magenta"), item["title"]
+            "\n", (name, "bold"), (f" asks ({item['kind']}, {item['id']}): ", "magenta"), words.plain(item["title"])
         )
         blocks.append(told)
         if item["detail"]:
-            blocks.append(Padding(Text(item["detail"].strip()), (0, 0, 0, 4)))
-        commands = words.answer_commands(name, item, alone=len(items) == 1)
+            blocks.append(Padding(Text(words.plain(item["detail"].strip())), (0, 0, 0, 4)))
+        commands = words.answer_commands(name, item)
         blocks += [Padding(Text(command, style="cyan"), (0, 0, 0, 4)) for command in commands]
     return blocks
 
@@ -107,7 +107,7 @@ def detail(agent: Json) -> RenderableType:
 
     def row(label: str, value: Any, style: str = "") -> None:
         if value not in (None, "", []):
-            grid.add_row(label, Text(str(value), style=style))
+            grid.add_row(label, Text(words.plain(str(value)), style=style))
 
     row("agent", agent["name"], "bold")
     row("status", words.status_of(agent), words.status_style(agent))

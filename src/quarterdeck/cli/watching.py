@@ -43,8 +43,8 @@ def _line(agent: Json, asked: list[Json]) -> None:
         told.append(words.shorten(said, 100))
     click.echo("  ".join(told))
     for item in asked:
-        commands = words.answer_commands(agent["name"], item, alone=len(asked) == 1)
-        click.echo(f"         {agent['name']} asks: {item['title']}: " + " | ".join(commands))
+        commands = words.answer_commands(agent["name"], item)
+        click.echo("\n         ".join(["", *words.asked(agent["name"], item).splitlines(), " | ".join(commands)])[1:])
     sys.stdout.flush()
 
 

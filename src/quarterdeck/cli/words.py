@@ -44,8 +44,21 @@ def size(count: int | None) -> str:
 
 def shorten(text: str, width: int) -> str:
     """The first line of a text that says something, cut to a width."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = plain(next((line.strip() for line in text.splitlines() if line.strip()), ""))
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def plain(text: str) -> str:
+    """An agent's words on a terminal: what would move the cursor or hide something is shown, not done."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def asked(name: str, attention: Json) -> str:
+    """What an agent asks, all of it: the title, and the detail below, from which alone one may judge a permission."""
+    title = plain(" ".join(attention["title"].split("\n")))
+    detail = plain(attention["detail"].strip())
+    wants = "asks for permission" if attention["kind"] == "permission" else "asks"
+    return "\n    ".join([f"{name} {wants}: {title}", *detail.splitlines()])
 
 
 def status_of(agent: Json) -> str:
@@ -109,13 +122,18 @@ def merge_of(outcome: Json | None, now: float) -> str:
     return f"{many} into {outcome['base']} {ago(outcome['at'], now)}"
 
 
-def answer_commands(name: str, attention: Json, *, alone: bool) -> list[str]:
-    """The exact commands that answer what an agent asks; the id is needed only when it asks several things."""
-    which = "" if alone else f" --id {shlex.quote(attention['id'])}"
-    if attention["options"]:
-        words = [option["id"] for option in attention["options"]]
-    elif attention["kind"] == "permission":
-        words = ["allow", "deny"]
+def answer_commands(name: str, attention: Json) -> list[str]:
+    """The exact commands that answer what an agent asks.
+
+    Always with the id: run later, or twice, they must not answer something else that is asked by then.
+    """
+    which = f"--id {shlex.quote(attention['id'])}"
+    words = [option["id"] for option in attention["options"]]
+    if attention["kind"] == "permission":
+        words = words or ["allow", "deny"]
     else:
-        return [f"qd agents answer {name} 'your answer'{which}"]
-    return [f"qd agents answer {name} {shlex.quote(word)}{which}" for word in words]
+        if attention.get("multiple") and len(words) > 1:
+            words.append(",".join(words[:2]))
+        if attention.get("free_text") or not words:
+            words.append("your answer")
+    return [plain(f"qd agents answer {name} {shlex.quote(word)} {which}") for word in words]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from quarterdeck.cli.hubclient import HubClient, path_of
-from quarterdeck.cli.options import agent, as_json, emit, told, working
+from quarterdeck.cli.options import agent, as_json, budget_options, emit, told, working
 from quarterdeck.errors import NotFound
 
 
@@ -57,10 +57,14 @@ def merge(name: str, rebase: bool, message: str, as_json: bool) -> None:
 
 @click.command()
 @agent
+@budget_options
 @as_json
-def restart(name: str, as_json: bool) -> None:
-    """Bring an agent back in a new incarnation, with its history; a running task is canceled, not repeated."""
-    made = HubClient.find().post(path_of(name, "restart"))
+def restart(name: str, budget_usd: float | None, budget_tokens: int | None, as_json: bool) -> None:
+    """Bring an agent back in a new incarnation, with its history; a running task is canceled, not repeated.
+
+    One that has used up its budget needs a larger one; what it has used before counts.
+    """
+    made = HubClient.find().post(path_of(name, "restart"), {"budget": {"usd": budget_usd, "tokens": budget_tokens}})
     told(made, as_json, f"agent {name} is coming up again: qd agents watch {name}")
 
 

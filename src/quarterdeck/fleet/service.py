@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Self
 
 import anyio
+from anyio.to_thread import run_sync
 
 from quarterdeck.config import Budget, FileConfig, Permissions
-from quarterdeck.errors import Conflict, TooLarge, Unavailable
+from quarterdeck.errors import Conflict, QuarterdeckError, TooLarge, Unavailable
 from quarterdeck.events import AgentCreated, Bus
 from quarterdeck.fleet import names
 from quarterdeck.fleet.git import repository
@@ -23,8 +25,11 @@ from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.projects import DEFAULT_ROLE
 from quarterdeck.fleet.records import Records
 from quarterdeck.fleet.roster import Heard
+from quarterdeck.sidecar import offline
 from quarterdeck.sidecar.catalog import locate, resolve
+from quarterdeck.sidecar.model import UsageTotals, more_budget, over_budget
 
+log = logging.getLogger(__name__)
 MAX_SPEC_BYTES = 100_000
 _DIRTY = "the repository has uncommitted changes; the agent starts from the last commit, without them"
 
@@ -154,21 +159,50 @@ class Fleet(Looking):
                 cursor = (await self.crew.roster.wait([record.name], cursor, timeout_seconds)).cursor
         return next((r for r in self.records.deleted() if r.id == record.id), record)
 
-    async def restart(self, name: str) -> AgentSummary:
-        """Bring an agent back in a new incarnation, with its history. Raises `NotFound`, `Conflict`, `Unavailable`."""
+    async def restart(
+        self, name: str, *, budget_usd: float | None = None, budget_tokens: int | None = None
+    ) -> AgentSummary:
+        """Bring an agent back in a new incarnation, with its history, and with a larger budget if one is given.
+
+        Raises `NotFound`, `Unavailable`, and `Conflict`, also when it has used up its budget and could only stop
+        again; nothing was changed then.
+        """
+        record = self._record(name)
+        usage = await self._usage(record)
         record = self._record(name)
         if record.deleting_at is not None:
             raise Conflict(f"agent {name} is being deleted")
+        budget = Budget(
+            usd=record.budget.usd if budget_usd is None else budget_usd,
+            tokens=record.budget.tokens if budget_tokens is None else budget_tokens,
+        )
+        if usage is not None and (reason := over_budget(usage, usd=budget.usd, tokens=budget.tokens)):
+            raise Conflict(
+                f"agent {name} would only stop again: {reason}; nothing was changed",
+                hint=more_budget(name, usage, usd=budget.usd, tokens=budget.tokens),
+            )
         locate(resolve(record.provider, self._config))
         self._check_room()
         # From here on it counts as starting, so that nobody takes what it was for what it is.
         self.records.change(
             name, wanted="running", canceled_at=None, failed_at=None, failure=None, gone_at=None, gone_reason=None,
-            started_at=None, task_given_at=record.task_given_at or record.started_at,
+            started_at=None, task_given_at=record.task_given_at or record.started_at, budget=budget,
         )  # fmt: skip
         self.crew.roster.look(name)
         self.crew.spawn(self.crew.restart, name)
         return self._summary(name)
+
+    async def _usage(self, record: AgentRecord) -> UsageTotals | None:
+        """What an agent has used; None where nobody knows."""
+        facts = self.crew.view(record.name).facts
+        if facts is not None:
+            return facts.usage
+        try:
+            found = await run_sync(offline.facts, self._backend.folder(record), record.name, record.provider)
+        except QuarterdeckError as error:
+            log.warning("what agent %s has used is not known: %s", record.name, error.message)
+            return None
+        return found.usage if found is not None else None
 
     async def stop(self, name: str) -> AgentSummary:
         """End an agent but keep it: its workspace, its history, its session. Raises `NotFound`, `Conflict`."""

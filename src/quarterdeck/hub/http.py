@@ -43,6 +43,12 @@ class CreateAgent(msgspec.Struct, forbid_unknown_fields=True):
     budget: Budget | None = None
 
 
+class RestartAgent(msgspec.Struct, forbid_unknown_fields=True):
+    """New limits of its budget; one that is left out stays as it is."""
+
+    budget: Budget | None = None
+
+
 class StartTask(msgspec.Struct, forbid_unknown_fields=True):
     """A task; with `queue` it waits behind the running one. The header Idempotency-Key makes a retry safe."""
 
@@ -126,7 +132,7 @@ class HubApi:
               answer=Deleted, errors=(NotFound, Conflict, Unavailable), query=(
                   _param("wait", float, 20.0, "seconds to wait for the end", 0, MAX_WAIT_SECONDS),)),
             r("POST", agent + "/restart", self.restart, "Bring it back in a new incarnation, with its history",
-              status=202, answer=AgentSummary, errors=(NotFound, Conflict, Unavailable)),
+              status=202, body=RestartAgent, answer=AgentSummary, errors=(NotFound, Conflict, Unavailable)),
             r("POST", agent + "/stop", self.stop, "End it but keep everything of it", status=202,
               answer=AgentSummary, errors=(NotFound, Conflict)),
             r("POST", agent + "/tasks", self.start_task, "Give a task", status=201, body=StartTask, answer=Task,
@@ -191,7 +197,8 @@ class HubApi:
 
     async def restart(self, call: web.Call) -> AgentSummary:
         """`POST /api/agents/{name}/restart`."""
-        return await self._fleet.restart(call.path["name"])
+        budget = call.body.budget or Budget()
+        return await self._fleet.restart(call.path["name"], budget_usd=budget.usd, budget_tokens=budget.tokens)
 
     async def stop(self, call: web.Call) -> AgentSummary:
         """`POST /api/agents/{name}/stop`."""

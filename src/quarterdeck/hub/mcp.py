@@ -40,6 +40,10 @@ _INSTRUCTIONS = (
 
 AgentName = Annotated[str, Field(description="The agent's name")]
 Page = Annotated[int, Field(description="Page, counted from 1", ge=1, le=MAX_PAGE)]
+_ANSWER = (
+    "An option's id or name; allow or deny for a permission; several options with commas between where `multiple` is "
+    "true; free text where `free_text` is true"
+)
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 _SAFE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -197,12 +201,16 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
 
     @server.tool(annotations=_SAFE)
     @_translated
-    async def restart_agent(agent_name: AgentName) -> AgentSummary:
+    async def restart_agent(
+        agent_name: AgentName,
+        budget_usd: Annotated[float | None, Field(description="New limit of all its cost, in US dollars", gt=0)] = None,
+        budget_tokens: Annotated[int | None, Field(description="New limit of all its tokens", gt=0)] = None,
+    ) -> AgentSummary:
         """Bring an agent back in a new incarnation with its history; a task that is running is canceled, not repeated.
 
-        When its sidecar is dead already, what was running is lost.
+        When its sidecar is dead already, what was running is lost. One that has used up its budget needs a larger one.
         """
-        return await fleet.restart(agent_name)
+        return await fleet.restart(agent_name, budget_usd=budget_usd, budget_tokens=budget_tokens)
 
     @server.tool(annotations=_READS)
     @_translated
@@ -308,7 +316,7 @@ def _add_tasks(server: FastMCP[Any], hub: Hub) -> None:
     async def answer_agent(
         agent_name: AgentName,
         attention_id: Annotated[str, Field(description="The id in needs_attention")],
-        answer: Annotated[str, Field(description="An option's id or name, allow or deny, or free text")],
+        answer: Annotated[str, Field(description=_ANSWER)],
     ) -> Attention:
         """Answer a permission request or a question of an agent."""
         return await fleet.answer(agent_name, attention_id, answer)

@@ -6,6 +6,7 @@ Standard library only, heavy parts imported where they are first needed.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import threading
 import time
@@ -258,6 +259,13 @@ class Turn:
             self.do_say(f"answer: {(answer.get('content') or {}).get('answer')}")
         else:
             self.do_say(f"answer: {answer.get('action')}")
+
+    def do_form(self, rest: str) -> None:
+        """The message, `|`, and the properties of the form as JSON; whatever else can be asked in a form."""
+        text, _, properties = rest.partition("|")
+        schema = {"type": "object", "properties": json.loads(properties)}
+        answer = self._request("elicitation/create", {"mode": "form", "message": text, "requestedSchema": schema})
+        self.do_say(f"form: {answer.get('action')} {json.dumps(answer.get('content'), sort_keys=True)}")
 
     def do_fsread(self, path: str) -> None:
         answer = self._request("fs/read_text_file", {"path": os.path.join(self._cwd, path)})

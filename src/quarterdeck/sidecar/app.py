@@ -48,7 +48,9 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewAnswer(msgspec.Struct, forbid_unknown_fields=True):
-    """An answer: an option's id or name, allow or deny for a permission, or free text."""
+    """An answer: an option's id or name (several with commas between where `multiple`), allow or deny for a
+    permission, or free text where `free_text`.
+    """
 
     answer: str
 

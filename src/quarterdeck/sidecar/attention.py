@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import anyio
 
@@ -14,19 +17,27 @@ from quarterdeck.sidecar.store import Store
 
 _YES = frozenset({"allow", "yes", "y", "approve", "ok"})
 _NO = frozenset({"deny", "no", "n", "reject", "decline"})
+_TITLE_CHARACTERS = 2000
+_DETAIL_CHARACTERS = 8000
+_CUT = "\n[cut: there is more than is shown here]"
 
 
 def parse_answer(attention: Attention, text: str) -> Answer:
     """What a person's word means for this question: an option's id or name, yes or no, or free text.
 
-    Raises `InvalidInput` that lists the options when it is none of them.
+    Where several options may be chosen they come with commas between, or as a JSON list.
+    Raises `InvalidInput` that lists the options when it is none of them and free text is not taken.
     """
     word = text.strip()
     if not word:
         raise InvalidInput("the answer is empty", hint=_choices(attention))
-    for option in attention.options:
-        if word in (option.id, option.name) or word.lower() in (option.id.lower(), option.name.lower()):
-            return Answer(option_id=option.id)
+    if (one := _option(attention, word)) is not None:
+        return Answer(option_id=one)
+    if attention.multiple:
+        several = [_option(attention, part) for part in _parts(word)]
+        chosen = tuple(dict.fromkeys(option for option in several if option is not None))
+        if chosen and None not in several:
+            return Answer(option_ids=chosen)
     if attention.kind == "permission":
         wanted = "allow" if word.lower() in _YES else "reject" if word.lower() in _NO else None
         if wanted is not None:
@@ -37,20 +48,59 @@ def parse_answer(attention: Attention, text: str) -> Answer:
                 return Answer(option_id=fitting[0].id)
             if wanted == "reject":
                 return Answer(declined=True)
-    if attention.options or attention.kind == "permission":
+    if attention.kind == "permission" or (attention.options and not attention.free_text):
         raise InvalidInput(f"{word!r} is not one of the answers", hint=_choices(attention))
     return Answer(text=text)
+
+
+def _option(attention: Attention, word: str) -> str | None:
+    """The id of the option that this means: exactly, else whatever the case of its letters."""
+    for option in attention.options:
+        if word in (option.id, option.name):
+            return option.id
+    low = word.lower()
+    return next((o.id for o in attention.options if low in (o.id.lower(), o.name.lower())), None)
+
+
+def _parts(text: str) -> list[str]:
+    """The words of a list, as JSON or with commas between."""
+    if text.startswith("["):
+        try:
+            return [str(part).strip() for part in json.loads(text)]
+        except ValueError:
+            pass
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _whole_or_marked(text: str, limit: int) -> str:
+    """The text; a longer one is cut and says so, for nobody may take its beginning for all that is asked."""
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
 
 
 def _choices(attention: Attention) -> str:
     named = [f"{o.id} ({o.name})" for o in attention.options]
     if attention.kind == "permission":
         named = ["allow", "deny", *named]
-    return "answer with: " + (", ".join(named) if named else "any text")
+    if not named:
+        return "answer with: any text"
+    several = " (several with commas between)" if attention.multiple else ""
+    return "answer with: " + ", ".join(named) + several + (", or any text" if attention.free_text else "")
+
+
+class Asker(Protocol):
+    """The part of `ports.Provider` that takes answers."""
+
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """As `ports.Provider.check_answer`."""
+        ...
+
+    async def answer(self, request_id: str, answer: Answer) -> None:
+        """As `ports.Provider.answer`."""
+        ...
 
 
 class Desk:
-    """The open questions of one agent. `reply` hands an answer to the agent's program."""
+    """The open questions of one agent."""
 
     def __init__(self, store: Store, changed: Callable[[], None], clock: Callable[[], float]) -> None:
         self._store = store
@@ -79,14 +129,18 @@ class Desk:
         if isinstance(update, Permission):
             attention = self._attention("permission", update.title, update.detail, update.options, task_id)
         else:
-            attention = self._attention("question", update.text, "", update.options, task_id)
+            attention = replace(
+                self._attention("question", update.text, "", update.options, task_id),
+                free_text=update.free_text or not update.options,
+                multiple=update.multiple,
+            )
         self._requests[update.request_id] = attention.id
         self._add(attention, incarnation)
 
     def ask_human(self, question: str, options: list[str], *, incarnation: int, task_id: str | None) -> str:
         """The agent asks through its MCP tool; the id to wait for."""
         choices = tuple(AttentionOption(id=str(n), name=name) for n, name in enumerate(options, 1))
-        attention = self._attention("question", question, "", choices, task_id)
+        attention = replace(self._attention("question", question, "", choices, task_id), free_text=not choices)
         self._human[attention.id] = anyio.Event()
         self._add(attention, incarnation)
         return attention.id
@@ -102,10 +156,11 @@ class Desk:
         return self._store.attention_end(attention_id)
 
     async def answer(self, attention_id: str, text: str, *, incarnation: int,
-                     reply: Callable[[str, Answer], Awaitable[None]]) -> Attention:  # fmt: skip
-        """Answer what is open under this id.
+                     asker: Asker | None) -> Attention:  # fmt: skip
+        """Answer what is open under this id; `asker` is the program that waits, where one does.
 
-        Raises `NotFound`, `Conflict` when it is closed already, `InvalidInput` when the text is no answer.
+        Raises `NotFound`, `Conflict` when it is closed already or nobody waits for it any more, and
+        `InvalidInput` when the text is no answer: it stays open then.
         """
         attention = self._open.get(attention_id)
         if attention is None:
@@ -113,14 +168,28 @@ class Desk:
             raise Conflict(f"this was closed before: {because or earlier}")
         answer = parse_answer(attention, text)
         request_id = next((r for r, a in self._requests.items() if a == attention_id), None)
+        if request_id is not None:
+            self._check(asker, attention, request_id, answer)
         # Recorded before it is handed over: an answer must not be given twice.
         self._close(attention_id, incarnation, answer=self._words(attention, answer))
-        if request_id is not None:
+        if request_id is not None and asker is not None:
             try:
-                await reply(request_id, answer)
+                await asker.answer(request_id, answer)
             except NotFound as error:
                 raise Conflict(f"the agent no longer waits for this: {error.message}") from error
         return attention
+
+    @staticmethod
+    def _check(asker: Asker | None, attention: Attention, request_id: str, answer: Answer) -> None:
+        """Let the program's own protocol look at it before it is recorded: what that refuses is no answer."""
+        try:
+            if asker is None:
+                raise NotFound("the agent's program is gone")
+            asker.check_answer(request_id, answer)
+        except NotFound as error:
+            raise Conflict(f"the agent no longer waits for this: {error.message}") from error
+        except InvalidInput as error:
+            raise InvalidInput(f"{error.message}; it is still asked", hint=error.hint or _choices(attention)) from error
 
     def withdrawn(self, request_id: str, *, incarnation: int) -> None:
         """The program asks no longer."""
@@ -139,8 +208,8 @@ class Desk:
         return Attention(
             id=uuid.uuid4().hex[:12],
             kind="permission" if kind == "permission" else "question",
-            title=title[:2000],
-            detail=detail[:8000],
+            title=_whole_or_marked(title, _TITLE_CHARACTERS),
+            detail=_whole_or_marked(detail, _DETAIL_CHARACTERS),
             options=[AttentionOption(id=o.id, name=o.name, kind=o.kind) for o in options],
             asked_at=self._clock(),
             task_id=task_id,
@@ -167,7 +236,8 @@ class Desk:
     def _words(attention: Attention, answer: Answer) -> str:
         if answer.text is not None:
             return answer.text
-        for option in attention.options:
-            if option.id == answer.option_id:
-                return option.name
+        chosen = answer.option_ids if answer.option_id is None else (answer.option_id,)
+        named = [option.name for option in attention.options if option.id in chosen]
+        if named:
+            return ", ".join(named)
         return "declined" if answer.declined else "allowed"

@@ -84,13 +84,18 @@ class AttentionOption:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """Somebody is asked: a permission request, or a question of the agent (in its protocol or by `ask_human`)."""
+    """Somebody is asked: a permission request, or a question of the agent (in its protocol or by `ask_human`).
+
+    `free_text`: any words are an answer, also beside the options. `multiple`: several options may be chosen.
+    """
 
     id: str
     kind: Literal["permission", "question"]
     title: str
     detail: str = ""
     options: list[AttentionOption] = field(default_factory=list)
+    free_text: bool = False
+    multiple: bool = False
     asked_at: float = 0
     task_id: str | None = None
 
@@ -210,19 +215,19 @@ class StuckLimits:
 def stuck_since(
     *,
     limits: StuckLimits,
-    last_event_at: float,
+    silence: float,
     now: float,
     tool_open: bool,
     attention_open: bool,
 ) -> float | None:
     """Since when a busy agent counts as stuck; None when it does not.
 
-    The age of the last event is the measure, since no agent reports being stuck (facts/agent-clis.md).
-    An open question or permission request allows the longest silence, an open tool call a longer one.
+    The seconds of silence since the last event are the measure, since no agent reports being stuck
+    (facts/agent-clis.md). An open question or permission request allows the longest silence, an open tool call a
+    longer one.
     """
     limit = limits.attention if attention_open else limits.tool if tool_open else limits.silent
-    since = last_event_at + limit
-    return since if now >= since else None
+    return now - (silence - limit) if silence >= limit else None
 
 
 def derive(
@@ -272,3 +277,12 @@ def over_budget(usage: UsageTotals, *, usd: float | None, tokens: int | None) ->
     if tokens is not None and usage.tokens >= tokens:
         return f"the budget of {tokens} tokens is used up: {usage.tokens} so far"
     return None
+
+
+def more_budget(name: str, usage: UsageTotals, *, usd: float | None, tokens: int | None) -> str:
+    """The command that brings an agent back whose budget is used up."""
+    options = [
+        "--budget-usd AMOUNT" if over_budget(usage, usd=usd, tokens=None) else "",
+        "--budget-tokens NUMBER" if over_budget(usage, usd=None, tokens=tokens) else "",
+    ]
+    return f"give it more than it has used: qd agents restart {name} {' '.join(filter(None, options))}"

@@ -134,11 +134,16 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The program asks something in words; without `options` any text is an answer."""
+    """The program asks something in words; without `options` any text is an answer.
+
+    `free_text`: it takes any words beside the options, too. `multiple`: several options may be chosen.
+    """
 
     request_id: str
     text: str
     options: tuple[Option, ...] = ()
+    free_text: bool = False
+    multiple: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +209,15 @@ Emit = Callable[[Update], None]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a permission request or a question: an option's id, or free text; or it is declined."""
+    """The answer to a permission request or a question: an option's id, or free text; or it is declined.
+
+    `option_ids` are several options of a question that takes them.
+    """
 
     option_id: str | None = None
     text: str | None = None
     declined: bool = False
+    option_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +264,15 @@ class Provider(Protocol):
         """Interrupt the open turn in the program's own protocol; its `TurnEnded` follows, if it obeys."""
         ...
 
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """Whether `answer` would take this; nothing is changed or sent.
+
+        Raises `NotFound` when it is not open, `InvalidInput` (with a hint what it takes) for what is no answer to it.
+        """
+        ...
+
     async def answer(self, request_id: str, answer: Answer) -> None:
-        """Answer an open permission request or question. Raises `NotFound` when it is not open."""
+        """Answer an open permission request or question. Raises as `check_answer`; it stays open then."""
         ...
 
     async def close(self, grace_seconds: float = 5) -> None:

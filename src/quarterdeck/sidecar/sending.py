@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from quarterdeck.sidecar.session import Session
 
 log = logging.getLogger(__name__)
+# A program that did not obey the cancel gets at most this long between SIGTERM and SIGKILL.
+_TERM_SECONDS = 2.0
 
 
 async def send(session: Session, life: Life, provider: ports.Provider, task_id: str, text: str) -> None:
@@ -54,7 +56,7 @@ def _take_back(session: Session, task_id: str) -> None:
 
 
 async def escalate(session: Session, life: Life, task_id: str) -> None:
-    """Interrupt in the protocol; when that is not obeyed in time, end the whole tree."""
+    """Interrupt in the protocol; when that is not obeyed in time, end the whole tree: SIGTERM, then SIGKILL."""
     seconds = session.spec.cancel_seconds
     async with anyio.create_task_group() as group:
         # A program that does not read keeps us from writing to it: that is not obeying, too.
@@ -64,7 +66,7 @@ async def escalate(session: Session, life: Life, task_id: str) -> None:
                 await session.pulse.wait(session.pulse.revision)
         if session.runs(task_id) and session.life is life:
             session.note(f"task {task_id} did not obey the cancel within {seconds:g} s: its program is ended")
-            life.end(grace_seconds=min(seconds, 2))
+            life.end(grace_seconds=min(seconds, _TERM_SECONDS))
             group.cancel_scope.cancel()
 
 

@@ -21,20 +21,13 @@ from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused
-from quarterdeck.sidecar import hearing, ports, sending, watchdog
+from quarterdeck.errors import Conflict, QuarterdeckError, StorageRefused
+from quarterdeck.sidecar import deeds, hearing, ports, sending, watchdog
 from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.backlog import Backlog, Deed
 from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.life import Life, MakeMcp, MakeProvider
-from quarterdeck.sidecar.model import (
-    FINAL,
-    Attention,
-    Report,
-    SessionState,
-    Task,
-    over_budget,
-)
+from quarterdeck.sidecar.model import FINAL, Attention, Report, SessionState, Task, more_budget, over_budget
 from quarterdeck.sidecar.pulse import Pulse
 from quarterdeck.sidecar.spec import LaunchSpec
 from quarterdeck.sidecar.store import Store
@@ -76,6 +69,7 @@ class Session:
         self.retrying = False
         self.stuck_since: float | None = None
         self.last_event_at = clock()
+        self.silence = watchdog.Silence()
         self.started_at: float | None = None
         self.stopped_at: float | None = None
         self.context: tuple[int | None, int | None] = (None, None)
@@ -86,7 +80,7 @@ class Session:
         self._make_mcp = make_mcp
         self.clock = clock
         self.cgroup: proctree.Cgroup | None = None
-        self.backlog = Backlog(store, self._keep, self._refused)
+        self.backlog = Backlog(store, partial(deeds.keep, self), self._refused)
         self.deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self.handed_over_ticks = 0
         self.sweeping = False
@@ -136,7 +130,7 @@ class Session:
         self._stop.set()
         if self.state in ("starting", "running"):
             self.state = "stopping"
-        self.record(partial(self._record_stop, self.state, reason))
+        self.record(partial(deeds.stopping, self, self.state, reason))
         if self.life is not None:
             self.life.end(grace_seconds=min(self.spec.cancel_seconds, 1))
         self.pulse.beat()
@@ -153,7 +147,7 @@ class Session:
                 return self._rest("failed")
             if self._stop.is_set() or self.budget_reason:
                 continue
-            self.deaths.append(self.clock())
+            self.deaths.append(time.monotonic())
             if len(self.deaths) == MAX_DEATHS and self.deaths[-1] - self.deaths[0] < DEATH_WINDOW_SECONDS:
                 ending = self.life.ending if self.life else ""
                 self.failure = f"the agent's program died {MAX_DEATHS} times within a minute, last: {ending}"
@@ -229,11 +223,8 @@ class Session:
 
     def _enter(self, state: SessionState, **data: Any) -> None:
         self.state = state
-        self.last_event_at = self.clock()
-        self.record(partial(self._record_state, {"state": state, **data}, self.incarnation))
-
-    def _record_state(self, data: dict[str, Any], incarnation: int) -> None:
-        self.store.add_event("state", data, incarnation=incarnation)
+        self.heard()
+        self.record(partial(deeds.entered, self, {"state": state, **data}, self.incarnation))
 
     def _bury(self, life: Life) -> None:
         """The program is gone: record how the running task ended and why the life did."""
@@ -243,27 +234,8 @@ class Session:
         self.retrying = False
         self.stuck_since = None
         life.buried = True
-        self.record(partial(self._record_end, life, stopped=self._stop.is_set()))
+        self.record(partial(deeds.life_ended, self, life, stopped=self._stop.is_set()))
         self.workspace_changed()
-
-    def _record_stop(self, state: SessionState, reason: str) -> None:
-        if self.turns.current is not None:
-            self.turns.request_cancel(self.incarnation)
-        self.store.add_event("state", {"state": state, "detail": reason}, incarnation=self.incarnation)
-
-    def _record_end(self, life: Life, *, stopped: bool) -> None:
-        self.conversation.turn_over()
-        self.desk.close_all("the agent's program ended", incarnation=life.number)
-        task = self.turns.current
-        if task is not None:
-            if task.cancel_requested_at is not None or stopped:
-                detail = self.budget_reason or "canceled; the agent's program was ended for it"
-                self.turns.end("canceled", life.number, detail=detail, exit_code=self.exit_code)
-            else:
-                self.turns.end("lost", life.number, detail=life.ending, exit_code=self.exit_code)
-        reason = "stopped" if stopped else self.budget_reason or life.ending
-        self.store.end_incarnation(life.number, exit_code=self.exit_code, reason=reason)
-        self.store.add_event("life_ended", {"exit_code": self.exit_code, "reason": reason}, incarnation=life.number)
 
     def _rest(self, state: SessionState) -> None:
         self.stopped_at = self.clock()
@@ -292,19 +264,6 @@ class Session:
         if self.conversation.pending and not len(self.backlog):
             self.record(self.conversation.flush)
 
-    def _keep(self) -> Deed:
-        """What puts everything back that a deed may change in memory."""
-        restores = (self.conversation.keep(), self.turns.keep(), self.desk.keep())
-        notes, reason, context = list(self.notes), self.budget_reason, self.context
-
-        def restore() -> None:
-            for each in restores:
-                each()
-            self.notes = deque(notes, maxlen=self.notes.maxlen)
-            self.budget_reason, self.context = reason, context
-
-        return restore
-
     def _refused(self, error: StorageRefused) -> None:
         if not self.notes or self.notes[-1] != error.message:
             self.notes.append(error.message)
@@ -321,12 +280,18 @@ class Session:
         earlier = self.store.task_of_key(key)
         if earlier is None and self.state in ("stopping", "stopped", "failed"):
             why = self.failure or self.budget_reason or "it was stopped"
-            raise Conflict(f"the agent takes no tasks: {why}", hint=f"qd agents restart {self.spec.name}")
+            raise Conflict(f"the agent takes no tasks: {why}", hint=self._way_back())
         result = self.turns.submit(
             description, key=key, queue=queue, origin=origin, held=held, incarnation=self.incarnation
         )
         self.pump()
         return result
+
+    def _way_back(self) -> str:
+        name, budget = self.spec.name, self.spec.budget
+        if self.budget_reason:
+            return more_budget(name, self.store.usage(), usd=budget.usd, tokens=budget.tokens)
+        return f"qd agents restart {name}"
 
     def pump(self) -> None:
         """Hand over the next task, where one waits and the agent is free."""
@@ -336,7 +301,7 @@ class Session:
         task = self.turns.next()
         if task is None or self.sweeping or len(self.backlog):
             return
-        self.last_event_at = self.clock()
+        self.heard()
         self.handed_over_ticks = proctree.ticks_now()
         try:
             text = self.turns.hand_over(task, life.number)
@@ -381,13 +346,8 @@ class Session:
 
     async def answer(self, attention_id: str, text: str) -> Attention:
         """Answer a permission request or a question. Raises as `Desk.answer`."""
-
-        async def reply(request_id: str, answer: ports.Answer) -> None:
-            if self.life is None or self.life.provider is None:
-                raise NotFound("the agent's program is gone")
-            await self.life.provider.answer(request_id, answer)
-
-        attention = await self.desk.answer(attention_id, text, incarnation=self.incarnation, reply=reply)
+        asker = self.life.provider if self.life is not None else None
+        attention = await self.desk.answer(attention_id, text, incarnation=self.incarnation, asker=asker)
         self.touch()
         return attention
 
@@ -402,15 +362,16 @@ class Session:
     def note(self, text: str) -> None:
         """Tell the user something that happened beside the tasks."""
         self.notes.append(text)
-        self.record(partial(self._record_note, text, self.incarnation))
+        self.record(partial(deeds.noted, self, text, self.incarnation))
 
-    def _record_note(self, text: str, incarnation: int) -> None:
-        self.store.log("note", text, incarnation=incarnation)
-        self.store.add_event("note", {"text": text}, incarnation=incarnation)
+    def heard(self) -> None:
+        """Something happened with the agent: from here on its silence is counted."""
+        self.last_event_at = self.clock()
+        self.silence.broken()
 
     def touch(self) -> None:
         """The agent was heard of."""
-        self.last_event_at = self.clock()
+        self.heard()
         self.stuck_since = None
         self.pulse.beat()
 

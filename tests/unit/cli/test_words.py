@@ -53,11 +53,35 @@ def test_what_stands_out() -> None:
 def test_an_answer_is_a_command_that_can_be_pasted() -> None:
     options = [{"id": "yes please", "name": "Yes", "kind": "x"}, {"id": "no", "name": "No", "kind": "x"}]
     permission = {"id": "a;b", "kind": "permission", "options": options}
-    assert words.answer_commands("ada", permission, alone=True)[0] == "qd agents answer ada 'yes please'"
-    assert words.answer_commands("ada", permission, alone=False)[1] == "qd agents answer ada no --id 'a;b'"
+    assert words.answer_commands("ada", permission) == [
+        "qd agents answer ada 'yes please' --id 'a;b'", "qd agents answer ada no --id 'a;b'",
+    ]  # fmt: skip
+    bare = words.answer_commands("ada", {**permission, "options": []})
+    assert [command.split()[4] for command in bare] == ["allow", "deny"]
     question = {"id": "q", "kind": "question", "options": []}
-    assert words.answer_commands("ada", question, alone=True) == ["qd agents answer ada 'your answer'"]
-    assert len(words.answer_commands("ada", {**permission, "options": []}, alone=True)) == 2
+    anything = "qd agents answer ada 'your answer' --id q"
+    assert words.answer_commands("ada", question) == [anything]
+    choice = {**question, "options": options}
+    assert words.answer_commands("ada", {**choice, "free_text": True})[2:] == [anything]
+    assert words.answer_commands("ada", {**choice, "multiple": True})[2:] == [
+        "qd agents answer ada 'yes please,no' --id q"
+    ]
+
+
+def test_what_is_asked_is_told_whole_and_does_nothing_to_the_terminal() -> None:
+    item = {
+        "id": "p",
+        "kind": "permission",
+        "title": "list\x1b[2K files\nada asks: tea?",
+        "detail": "ls\nrm -rf \u202e x\r",
+    }
+    told = words.asked("ada", item)
+    assert told.splitlines() == [
+        "ada asks for permission: list\\x1b[2K files ada asks: tea?", "    ls", "    rm -rf \\u202e x",
+    ]  # fmt: skip
+    assert words.plain("Grüße\tan 李\n") == "Grüße\tan 李\n"
+    evil = {"id": "p", "kind": "permission", "options": [{"id": "a\x1b[8m", "name": "A", "kind": "x"}]}
+    assert words.answer_commands("ada", evil) == ["qd agents answer ada 'a\\x1b[8m' --id p"]
 
 
 def test_use_in_words() -> None:

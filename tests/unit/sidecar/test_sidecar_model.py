@@ -19,6 +19,7 @@ from quarterdeck.sidecar.model import (
     UsageTotals,
     after_death,
     derive,
+    more_budget,
     over_budget,
     stuck_since,
 )
@@ -43,6 +44,8 @@ CHOICE = Attention(
     title="Which?",
     options=[AttentionOption(id="1", name="red"), AttentionOption(id="2", name="blue")],
 )
+OPEN_CHOICE = replace(CHOICE, free_text=True)
+SEVERAL = replace(CHOICE, multiple=True)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +79,14 @@ def test_status_and_activity(facts: dict[str, Any], status: str, activity: str |
     ("tool", "attention", "limit"), [(False, False, 10), (True, False, 100), (False, True, 1000), (True, True, 1000)]
 )
 def test_stuck_after_the_limit_that_applies(tool: bool, attention: bool, limit: float) -> None:
-    def at(now: float) -> float | None:
+    def after(silence: float) -> float | None:
         return stuck_since(
-            limits=StuckLimits(silent=10, tool=100, attention=1000), last_event_at=50, now=now,
+            limits=StuckLimits(silent=10, tool=100, attention=1000), silence=silence, now=5000 + silence,
             tool_open=tool, attention_open=attention,
         )  # fmt: skip
 
-    assert at(50 + limit - 0.01) is None
-    assert at(50 + limit) == at(50 + limit + 500) == 50 + limit
+    assert after(limit - 0.01) is None
+    assert after(limit) == after(limit + 500) == 5000 + limit
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,16 @@ def test_stuck_after_the_limit_that_applies(tool: bool, attention: bool, limit: 
 )
 def test_budget(usage: UsageTotals, usd: float | None, tokens: int | None, reason: str | None) -> None:
     assert over_budget(usage, usd=usd, tokens=tokens) == reason
+
+
+def test_the_way_back_names_what_is_used_up() -> None:
+    usage = UsageTotals(input_tokens=60, output_tokens=40, cost_usd=0.5)
+    for usd, tokens, options in [
+        (0.5, None, "--budget-usd AMOUNT"),
+        (9, 99, "--budget-tokens NUMBER"),
+        (0.1, 100, "--budget-usd AMOUNT --budget-tokens NUMBER"),
+    ]:
+        assert more_budget("ada", usage, usd=usd, tokens=tokens).endswith(f": qd agents restart ada {options}")
 
 
 def test_what_a_death_makes_of_a_task() -> None:
@@ -126,6 +139,12 @@ def test_what_a_death_makes_of_a_task() -> None:
         (Attention(id="p", kind="permission", title="?"), "deny", Answer(declined=True)),
         (CHOICE, "2", Answer(option_id="2")),
         (CHOICE, "Blue", Answer(option_id="2")),
+        (OPEN_CHOICE, "neither, take C", Answer(text="neither, take C")),
+        (OPEN_CHOICE, "BLUE", Answer(option_id="2")),
+        (SEVERAL, "red", Answer(option_id="1")),
+        (SEVERAL, "red, 2,red", Answer(option_ids=("1", "2"))),
+        (SEVERAL, '["Blue", "1"]', Answer(option_ids=("2", "1"))),
+        (replace(SEVERAL, free_text=True), "red, mauve", Answer(text="red, mauve")),
         (QUESTION, "  any words ", Answer(text="  any words ")),
         (QUESTION, "yes", Answer(text="yes")),
     ],
@@ -136,7 +155,10 @@ def test_an_answer(attention: Attention, text: str, answer: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("attention", "text"),
-    [(PERMISSION, "perhaps"), (PERMISSION, ""), (CHOICE, "green"), (CHOICE, "allow"), (QUESTION, " \n"),
+    [(PERMISSION, "perhaps"), (PERMISSION, ""), (CHOICE, "green"), (CHOICE, "allow"),
+     (SEVERAL, "red, mauve"), (SEVERAL, ","), (CHOICE, "red,blue"),
+     (replace(PERMISSION, free_text=True, multiple=True), "perhaps"),
+     (QUESTION, " \n"),
      (Attention(id="p", kind="permission", title="?"), "allow")],
 )  # fmt: skip
 def test_no_answer_lists_what_there_is(attention: Attention, text: str) -> None:

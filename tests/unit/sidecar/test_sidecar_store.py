@@ -132,19 +132,16 @@ def test_a_cancel_that_was_asked_for_before_a_death_is_a_cancel(store: Store) ->
 async def test_a_question_that_was_closed_was_not_answered(store: Store) -> None:
     desk = Desk(store, lambda: None, time.time)
 
-    async def reply(request_id: str, answer: ports.Answer) -> None:
-        raise AssertionError("it was not asked by a protocol")
-
     closed, answered, left = (desk.ask_human(q, [], incarnation=1, task_id=None) for q in ("one?", "two?", "three?"))
-    await desk.answer(answered, "blue", incarnation=1, reply=reply)
+    await desk.answer(answered, "blue", incarnation=1, asker=None)
     assert await desk.human_answer(answered, 0) == ("blue", None)
     assert await desk.human_answer(closed, 0) == (None, None)
     desk.close_all("the turn ended", incarnation=1)
     assert await desk.human_answer(closed, 0) == (None, "the turn ended")
     with pytest.raises(Conflict, match="closed before: the turn ended"):
-        await desk.answer(closed, "red", incarnation=1, reply=reply)
+        await desk.answer(closed, "red", incarnation=1, asker=None)
     with pytest.raises(Conflict, match="closed before: blue"):
-        await desk.answer(answered, "red", incarnation=1, reply=reply)
+        await desk.answer(answered, "red", incarnation=1, asker=None)
     told = {e.data["id"]: e.data for e in store.events_after(0) if e.kind == "attention_closed"}
     assert told[answered] == {"id": answered, "answer": "blue"}
     assert told[left] == {"id": left, "closed_because": "the turn ended"}

@@ -206,6 +206,10 @@ class AcpProvider:
         await self._wire.send({"method": "session/cancel", "params": {"sessionId": self._session_id}})
         await self._requests.cancel()
 
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """See `Provider.check_answer`."""
+        self._requests.check_answer(request_id, answer)
+
     async def answer(self, request_id: str, answer: Answer) -> None:
         """See `Provider.answer`."""
         await self._requests.answer(request_id, answer)

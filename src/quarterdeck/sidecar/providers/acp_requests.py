@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anyio.abc import TaskGroup
@@ -68,12 +68,15 @@ class Requests:
             error = {"code": METHOD_NOT_FOUND, "message": f"Method not found: {method}"}
             self._tasks.start_soon(self._send, {"id": number, "error": error})
 
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """Raise as `answer` would; nothing is changed."""
+        request = self._waiting(request_id)
+        _result(replace(request, fields=[*request.fields], content={**request.content}), answer)
+
     async def answer(self, request_id: str, answer: Answer) -> None:
         """Give somebody's answer to the agent. Raises `NotFound`, and `InvalidInput` for what is no answer to it."""
-        request = self._open.get(request_id)
-        if request is None:
-            raise NotFound(f"nothing is asked with the id {request_id!r}; it was answered or withdrawn")
-        result = _form_result(request, answer) if request.is_form else _permission_result(request, answer)
+        request = self._waiting(request_id)
+        result = _result(request, answer)
         del self._open[request_id]
         if result is None:
             self._ask_field(request)
@@ -92,6 +95,12 @@ class Requests:
         for request_id in list(self._open):
             del self._open[request_id]
             self._say(Withdrawn(request_id))
+
+    def _waiting(self, request_id: str) -> _Open:
+        request = self._open.get(request_id)
+        if request is None:
+            raise NotFound(f"nothing is asked with the id {request_id!r}; it was answered or withdrawn")
+        return request
 
     def _remember(self, request: _Open) -> str:
         self._asked += 1
@@ -154,7 +163,15 @@ class Requests:
 
     def _ask_field(self, request: _Open) -> None:
         first = request.fields[0]
-        self._say(Question(self._remember(request), first.question, first.options()))
+        self._say(
+            Question(
+                self._remember(request),
+                first.question,
+                first.options(),
+                free_text=first.other is not None or not first.options(),
+                multiple=first.multiple,
+            )
+        )
 
     # --- files -------------------------------------------------------------------------------------
 
@@ -172,6 +189,10 @@ class Requests:
             await self._send({"id": number, "error": error_answer(error)})
         else:
             await self._send({"id": number, "result": result})
+
+
+def _result(request: _Open, answer: Answer) -> Message | None:
+    return _form_result(request, answer) if request.is_form else _permission_result(request, answer)
 
 
 def _permission_result(request: _Open, answer: Answer) -> Message:

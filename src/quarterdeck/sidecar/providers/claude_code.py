@@ -173,6 +173,10 @@ class ClaudeCodeProvider:
             self._turn.cancelled = True
             await self._control("interrupt")
 
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """See `Provider.check_answer`."""
+        self._requests.check_answer(request_id, answer)
+
     async def answer(self, request_id: str, answer: Answer) -> None:
         """See `Provider.answer`."""
         await self._requests.answer(request_id, answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anyio.abc import TaskGroup
@@ -89,7 +89,10 @@ class ToolRequests:
             for option in question.get("options") or []
             if isinstance(option, Mapping)
         )
-        self._say(Question(self._remember(request), str(question.get("question", "")), options))
+        several = question.get("multiSelect") is True
+        words = str(question.get("question", ""))
+        # Claude Code itself always offers "Other" beside the options.
+        self._say(Question(self._remember(request), words, options, free_text=True, multiple=several))
 
     def _remember(self, request: _Open) -> str:
         self._asked += 1
@@ -97,24 +100,26 @@ class ToolRequests:
         self._open[request_id] = request
         return request_id
 
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """Raise as `answer` would; nothing is changed."""
+        request = self._waiting(request_id)
+        _result(replace(request, questions=[*request.questions], answers={**request.answers}), answer)
+
     async def answer(self, request_id: str, answer: Answer) -> None:
         """Give somebody's answer. Raises `NotFound`, and `InvalidInput` for what is no answer to it."""
-        request = self._open.get(request_id)
-        if request is None:
-            raise NotFound(f"nothing is asked with the id {request_id!r}; it was answered or withdrawn")
-        result: Message | None
-        if answer.declined or answer.option_id == _REJECT:
-            words = f": {answer.text}" if answer.text else ""
-            result = {"behavior": "deny", "message": f"A person declined this{words}"}
-        elif request.questions:
-            result = _question_answer(request, answer)
-        else:
-            result = _permission_answer(request, answer)
+        request = self._waiting(request_id)
+        result = _result(request, answer)
         del self._open[request_id]
         if result is None:
             self._ask_question(request)
         else:
             await self._respond(request.control_id, result)
+
+    def _waiting(self, request_id: str) -> _Open:
+        request = self._open.get(request_id)
+        if request is None:
+            raise NotFound(f"nothing is asked with the id {request_id!r}; it was answered or withdrawn")
+        return request
 
     def cancelled(self, control_id: str) -> None:
         """The program does not wait for this one any more."""
@@ -139,6 +144,15 @@ def _allow(given: Mapping[str, Any]) -> Message:
     return {"behavior": "allow", "updatedInput": dict(given)}
 
 
+def _result(request: _Open, answer: Answer) -> Message | None:
+    """What to answer; None when another question is still to be asked."""
+    # An option of a question may be called like one of ours.
+    if answer.declined or (answer.option_id == _REJECT and not request.questions):
+        words = f": {answer.text}" if answer.text else ""
+        return {"behavior": "deny", "message": f"A person declined this{words}"}
+    return _question_answer(request, answer) if request.questions else _permission_answer(request, answer)
+
+
 def _permission_answer(request: _Open, answer: Answer) -> Message:
     if answer.option_id == _ALLOW:
         return _allow(request.given)
@@ -151,7 +165,7 @@ def _permission_answer(request: _Open, answer: Answer) -> Message:
 
 def _question_answer(request: _Open, answer: Answer) -> Message | None:
     """What to answer; None when another question is still to be asked."""
-    words = answer.option_id if answer.option_id is not None else answer.text
+    words = answer.option_id if answer.option_id is not None else answer.text or ", ".join(answer.option_ids)
     if not words:
         raise InvalidInput("an answer is needed", hint="an option's id, or any text")
     question = request.questions.pop(0)

@@ -129,9 +129,13 @@ class CommandProvider:
             return
         program.interrupt()
 
+    def check_answer(self, request_id: str, answer: Answer) -> None:
+        """See `Provider.check_answer`; a command asks nothing."""
+        raise NotFound(f"nothing is asked with the id {request_id!r}: a command asks nothing")
+
     async def answer(self, request_id: str, answer: Answer) -> None:
         """See `Provider.answer`; a command asks nothing."""
-        raise NotFound(f"nothing is asked with the id {request_id!r}: a command asks nothing")
+        self.check_answer(request_id, answer)
 
     async def close(self, grace_seconds: float = 5) -> None:
         """See `Provider.close`; nothing is emitted from here on."""

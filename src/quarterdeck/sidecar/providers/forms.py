@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,11 @@ class Field:
     schema: Schema
     other: str | None = None
 
+    @property
+    def multiple(self) -> bool:
+        """Whether it takes a list of values."""
+        return self.schema.get("type") == "array"
+
     def options(self) -> tuple[Option, ...]:
         """The values to choose from; empty where anything may be said."""
         if self.schema.get("type") == "boolean":
@@ -40,30 +46,43 @@ class Field:
 
     def fill(self, content: dict[str, Any], answer: Answer) -> None:
         """Put the answer where it belongs. Raises `InvalidInput` when it is not what the field takes."""
-        words = answer.text if answer.option_id is None else None
-        if self.other and words and words not in {word for o in self.options() for word in (o.id, o.name)}:
-            content[self.other] = words
-        else:
+        words = answer.text if answer.option_id is None and not answer.option_ids else None
+        try:
             content[self.name] = self.value(answer)
+        except InvalidInput:
+            if not (self.other and words):
+                raise
+            content[self.other] = words
 
     def value(self, answer: Answer) -> Any:
         """What the answer means for this field. Raises `InvalidInput` when it is not what the field takes."""
-        given = answer.option_id if answer.option_id is not None else answer.text or ""
         kind = self.schema.get("type")
-        by_name = {option.name: option.id for option in self.options()}
+        given = answer.option_id if answer.option_id is not None else answer.text or ""
+        if kind == "array" and (chosen := answer.option_ids or (answer.option_id and (answer.option_id,))):
+            return [self._chosen(option) for option in chosen]
         try:
             if kind == "array":
                 parts = json.loads(given) if given.startswith("[") else given.split(",")
-                return [by_name.get(str(part).strip(), str(part).strip()) for part in parts]
+                return [self._chosen(str(part).strip()) for part in parts]
             if kind == "boolean":
                 return {"true": True, "yes": True, "false": False, "no": False}[given.strip().lower()]
             if kind == "integer":
                 return int(given)
             if kind == "number":
-                return float(given)
+                if not math.isfinite(number := float(given)):
+                    raise ValueError  # JSON knows no such number
+                return number
         except (ValueError, KeyError) as error:
             raise InvalidInput(f"{given!r} is no {kind}, which {self.name!r} takes") from error
-        return by_name.get(given, given)
+        return self._chosen(given)
+
+    def _chosen(self, word: str) -> str:
+        """The value that a word means: an option's, where there are options."""
+        options = self.options()
+        by_word = {option.name: option.id for option in options} | {option.id: option.id for option in options}
+        if options and word not in by_word:
+            raise InvalidInput(f"{word!r} is none of what {self.name!r} takes", hint=f"one of: {', '.join(by_word)}")
+        return by_word.get(word, word)
 
 
 def fields(message: str, schema: Any) -> list[Field]:

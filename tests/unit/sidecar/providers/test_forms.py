@@ -46,6 +46,13 @@ def test_several_fields_are_asked_one_by_one() -> None:
     assert content == {"name": "Ann", "age": 42, "sure": True}
 
 
+def test_a_number_must_be_one_that_json_knows() -> None:
+    (only,) = fields("?", form(x={"type": "number"}))
+    for words in ("nan", "inf", "1e999"):
+        with pytest.raises(InvalidInput):
+            only.fill({}, Answer(text=words))
+
+
 @pytest.mark.parametrize("kind", ["integer", "number", "boolean"])
 def test_an_answer_of_the_wrong_kind_is_refused(kind: str) -> None:
     (only,) = fields("?", form(x={"type": kind}))
@@ -58,3 +65,15 @@ def test_many_of_a_list_can_be_chosen() -> None:
     content: dict[str, Any] = {}
     only.fill(content, Answer(text="Ay, b"))
     assert content == {"x": ["a", "b"]}
+    only.fill(content, Answer(option_ids=("b", "a")))
+    assert content == {"x": ["b", "a"]}
+    only.fill(content, Answer(option_id="b"))
+    assert content == {"x": ["b"]}
+    with pytest.raises(InvalidInput, match="'c' is none of what"):
+        only.fill(content, Answer(text="a, c"))
+
+
+def test_a_value_outside_of_a_choice_is_refused() -> None:
+    (only,) = fields("?", form(x={"type": "string", "enum": ["a", "b"]}))
+    with pytest.raises(InvalidInput):
+        only.fill({}, Answer(text="c"))

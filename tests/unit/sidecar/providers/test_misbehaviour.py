@@ -284,17 +284,29 @@ async def test_claudes_questions_of_one_request_are_asked_one_by_one(acp: Case, 
     async with driving(acp, tmp_path) as driver:
         requests = ToolRequests(driver.launch, driver.tasks, said.append, respond)
         requests.can_use_tool("c1", {"tool_name": "AskUserQuestion", "input": given})
-        assert said == [ports.Question("ask-1", "First?", (ports.Option("a", "a: the first"), ports.Option("b", "b")))]
+        first = (ports.Option("a", "a: the first"), ports.Option("b", "b"))
+        assert said == [ports.Question("ask-1", "First?", first, free_text=True)]
         with pytest.raises(InvalidInput):
             await requests.answer("ask-1", ports.Answer())
         await requests.answer("ask-1", ports.Answer(option_id="b"))
-        assert said[1:] == [ports.Question("ask-2", "Second?", ())]
+        assert said[1:] == [ports.Question("ask-2", "Second?", (), free_text=True)]
         await requests.answer("ask-2", ports.Answer(text="why not"))
         answers = {"First?": "b", "Second?": "why not"}
         assert sent == [("c1", {"behavior": "allow", "updatedInput": {"questions": questions, "answers": answers}})]
         requests.can_use_tool("c2", {"tool_name": "AskUserQuestion", "input": given})
         requests.cancelled("c2")
         assert said[-1] == ports.Withdrawn("ask-3")
+        several = {"questions": [{"question": "Which?", "options": [{"label": "reject"}, {"label": "b"}],
+                                  "multiSelect": True}]}  # fmt: skip
+        for number, (answer, words) in enumerate(
+            [(ports.Answer(option_ids=("reject", "b")), "reject, b"), (ports.Answer(option_id="reject"), "reject")], 4
+        ):
+            requests.can_use_tool(f"c{number}", {"tool_name": "AskUserQuestion", "input": several})
+            asked = said[-1]
+            assert isinstance(asked, ports.Question)
+            assert asked.multiple
+            await requests.answer(asked.request_id, answer)
+            assert sent[-1][1] == {"behavior": "allow", "updatedInput": {**several, "answers": {"Which?": words}}}
 
 
 async def test_a_chatty_child_does_not_keep_a_command_from_ending(command: Case, tmp_path: Path) -> None:
