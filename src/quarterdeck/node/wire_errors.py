@@ -42,6 +42,10 @@ class Unreachable(Unavailable):
     """The connection failed: unlike any other `Unavailable`, this is no answer of the node."""
 
 
+class Overdue(Unavailable):
+    """No answer came within the time of the call; the node may be at work on it still."""
+
+
 def status_of(error: QuarterdeckError) -> grpc.StatusCode:
     """The status of an error."""
     return grpc.StatusCode[error.grpc_status]
@@ -74,9 +78,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError, *, who: str) -> QuarterdeckError
     if status is grpc.StatusCode.UNAVAILABLE:
         return _unreachable(text, who)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Unavailable(
+        return Overdue(
             f"{who} did not answer in time; what was asked for may have been done",
-            hint="`qd service status` tells; a longer `--timeout` waits longer",
+            hint="`qd service status` tells; a longer `timeout_seconds` in cli.toml waits longer",
         )
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return InvalidInput(f"{who} does not know this call: {text}", hint="compare `qd --version` with `qd node info`")
