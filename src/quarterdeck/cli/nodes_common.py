@@ -84,7 +84,8 @@ def _local(error: Exception | None, given: dict[str, Any]) -> QuarterdeckError |
     if isinstance(error, sqlite3.Error):
         where = f" of {given['config']}" if given.get("config") else ""
         return InvalidInput(
-            f"the database below the state_dir{where} cannot be used: {error}", hint=f"{_AS_OWNER}, and look at its disk"
+            f"the database below the state_dir{where} cannot be used: {error}",
+            hint=f"{_AS_OWNER}, and look at its disk",
         )
     if isinstance(error, UnicodeDecodeError):
         origin = next((str(each) for each in given.values() if isinstance(each, Path)), "the file")

@@ -86,9 +86,7 @@ async def rollback(
     return await with_node(config, await holder(config, service, node=node), work)
 
 
-async def _follow(
-    steps: AsyncIterator[DeployProgress], service: str, *, plan_only: bool, as_json: bool
-) -> int:
+async def _follow(steps: AsyncIterator[DeployProgress], service: str, *, plan_only: bool, as_json: bool) -> int:
     with nullcontext() if plan_only else goes_on(service):
         return await _told(steps, as_json=as_json)
 

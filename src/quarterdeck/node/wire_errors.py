@@ -15,6 +15,7 @@ from quarterdeck.errors import (
     PermissionDenied,
     PreconditionFailed,
     QuarterdeckError,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     error_from_json,
@@ -31,7 +32,6 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuarterdeckError]] = {
     grpc.StatusCode.ABORTED: Conflict,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
@@ -84,6 +84,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError, *, who: str) -> QuarterdeckError
         )
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return InvalidInput(f"{who} does not know this call: {text}", hint="compare `qd --version` with `qd node info`")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # A full disk is told by the node itself; this is gRPC's own word about a message.
+        return TooLarge(f"{who} takes no message of that size: {text}", hint="leave something out, or do it in parts")
     kind = _BY_STATUS.get(status, InternalError)
     return kind(f"{who}: {text}")
 
