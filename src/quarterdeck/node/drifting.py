@@ -60,6 +60,11 @@ class ConfigWatch:
             return ()
         return found[2]
 
+    def knows(self, record: ComponentRecord) -> bool:
+        """Whether that there are no differences is known, rather than not looked at yet."""
+        found = self._seen.get((record.service, record.name))
+        return not _comparable(record) or (found is not None and found[0] == _compared(record))
+
     async def round(self, services: Sequence[ServiceRecord]) -> None:
         """Look at those that were not looked at for the longest time, as far as a round's time goes."""
         there = {

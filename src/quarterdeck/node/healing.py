@@ -131,7 +131,9 @@ class Healer:
         found = (*reconcile.drift(record), *self._config.of(record))
         due, tries = self._next_try.get(key, (0.0, 0))
         if not found:
-            self._next_try.pop(key, None)
+            # Not before its new container was looked at: what a deploy does not mend would be tried for ever.
+            if self._config.knows(record):
+                self._next_try.pop(key, None)
             return
         if time.monotonic() < due or self._operations.busy(service.name):
             return

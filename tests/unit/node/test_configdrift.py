@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quarterdeck.node import drifting
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.configdrift import config_drift, plain
 from quarterdeck.node.model import (
@@ -109,10 +110,12 @@ def rich(name: str) -> Iterator[str]:
     """An image that brings something of everything."""
     image = f"localhost/{name}:v1"
     changes = ["ENV A=1", "CMD sleep 600", "USER 0", "WORKDIR /tmp", "LABEL brought=yes"]
+    started = ("--change", 'ENTRYPOINT ["/bin/sleep"]', "--change", 'CMD ["600"]')
+    podman("import", *started, "-", image.replace(":v1", ":v2"), stdin=podman_env._root())
     podman("import", *(word for each in changes for word in ("--change", each)), "-", image, stdin=podman_env._root())
     yield image
     podman("rm", "-f", "-t", "0", *(f"{name}-c{i}" for i in range(20)), check=False)
-    podman("rmi", "-f", image, check=False)
+    podman("rmi", "-f", image, image.replace(":v1", ":v2"), check=False)
 
 
 @pytest.mark.anyio
@@ -138,6 +141,10 @@ async def test_a_deploy_of_any_valid_definition_leaves_no_drift(
         {"image": rich, "cmd": ("sleep", "600"), "env": {"A": "1"}, "user": "0", "workdir": "/tmp"},
         {"image": rich, "cmd": (), "env": {"A": "2"}, "labels": {"brought": "yes"}},
         {"image": rich, "entrypoint": ("/bin/sleep",), "cmd": ("600",)},
+        {"image": rich.replace(":v1", ":v2"), "cmd": ()},
+        {"image": rich.replace(":v1", ":v2"), "entrypoint": ("/bin/sleep",), "cmd": ("600",)},
+        {"image": rich.replace(":v1", ":v2"), "entrypoint": ("",), "cmd": ("sleep", "600")},
+        {"image": rich.replace(":v1", ":v2"), "entrypoint": ("/bin/sh", "-c", "exec sleep 600"), "cmd": ()},
         {"entrypoint": ("/bin/sleep", "600"), "cmd": (), "stop_seconds": 10, "restart": "on-failure"},
         {
             "healthcheck": Healthcheck(("/bin/true", "x"), interval=7, timeout=3, retries=2),
@@ -210,6 +217,24 @@ async def test_a_network_that_somebody_connected_is_alerted_planned_and_undone(
     finally:
         podman("rm", "-f", "-t", "0", f"{name}-c")
         podman("network", "rm", f"{name}-net")
+
+
+@pytest.mark.anyio
+@pytest.mark.podman
+async def test_what_a_deploy_does_not_mend_is_not_tried_for_ever(
+    options: AgentOptions, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def always(spec: ComponentSpec, *_: object, **__: object) -> tuple[Drift, ...]:
+        return (Drift(spec.name, "config", "user", "a", "b"),)
+
+    monkeypatch.setattr(drifting, "config_drift", always)
+    monitor = MonitorOptions(list_seconds=0.2, backoff_seconds=0.05, backoff_max_seconds=0.05, restart_limit=2)
+    async with NodeAgent.open(replace(options, monitor=monitor)) as agent:
+        await deployed(agent, ServiceDef(name, (component("c"),), enforce=True))
+        await until(agent, name, "deploy", number=3)
+        for _ in range(6):
+            await agent._engine.monitor.looked()
+        assert len(await events(agent, name, "deploy")) == 3
 
 
 @pytest.mark.anyio

@@ -21,6 +21,7 @@ from quarterdeck.errors import (
     PreconditionFailed,
     QuarterdeckError,
     StorageRefused,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -357,3 +358,9 @@ async def test_a_change_at_a_node_that_answers_nothing_more_ends(node: Node) -> 
         client._is_there = nothing  # type: ignore[method-assign]
         with anyio.fail_after(30), pytest.raises(Overdue):
             await client.stop_service("slow")
+
+
+async def test_a_message_that_is_too_large_is_no_full_disk(node: Node) -> None:
+    async with NodeClient.to(node.target()) as stranger:
+        with pytest.raises(TooLarge, match="no message of that size"):
+            await stranger.set_secret("s", b"x" * 17 * 1024 * 1024)
