@@ -8,6 +8,7 @@ are errors that name the file and the key. Sizes are in MB (10^6 bytes), times i
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -319,7 +320,31 @@ def convert(
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{origin}: {error}", hint=hint) from error
+        raise InvalidInput(f"{origin}: {_with_table(error, data, kind)}", hint=hint) from error
+
+
+def _with_table(error: msgspec.ValidationError, data: Any, kind: type[Any]) -> str:
+    """The error's text with the name of the table, which msgspec gives as `[...]` where people choose it."""
+    message = str(error)
+    place = re.search(r"\$\.([\w.]+)\[\.\.\.\]", message)
+    if place is None or not isinstance(data, dict):
+        return message
+    *above, last = place[1].split(".")
+    holder = data
+    for key in above:
+        holder = holder[key]
+    tables = holder[last]
+    for name, value in tables.items() if isinstance(tables, dict) else ():
+        try:
+            # Alone, to see whether it is the one.
+            holder[last] = {name: value}
+            msgspec.convert(data, kind)
+        except msgspec.ValidationError as single:
+            if str(single) == message:
+                return message.replace("[...]", f".{name}", 1)
+        finally:
+            holder[last] = tables
+    return message
 
 
 def load_settings(

@@ -57,11 +57,7 @@ class Accounts:
 
     def add(self, name: str, password: str, role: Role) -> Account:
         """Make an account. Raises `InvalidInput` for a bad name or password, `Conflict` when there is one."""
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(
-                f"{name!r} cannot be the name of an account",
-                hint="small letters, digits and ._@-, a letter first, at most 64",
-            )
+        check_account(name, password)
         now = time.time()
         account = Account(name, role, now, 0.0, hash_password(password))
         try:
@@ -152,13 +148,27 @@ def _account(row: tuple[str, str, float, float, str]) -> Account:
     return Account(name, Role.named(role), created_at, tokens_from, hashed)
 
 
+def check_account(name: str, password: str) -> None:
+    """Refuse what cannot be an account, before anything is made. Raises `InvalidInput`."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} cannot be the name of an account",
+            hint="small letters, digits and ._@-, a letter first, at most 64",
+        )
+    _check_length(password)
+
+
 def hash_password(password: str) -> str:
     """An argon2id hash. Raises `InvalidInput` for a password that is too short or absurdly long."""
+    _check_length(password)
+    return _hasher().hash(password)
+
+
+def _check_length(password: str) -> None:
     if len(password) < MINIMUM_PASSWORD or len(password) > 1024:
         raise InvalidInput(
             f"the password has {len(password)} characters; {MINIMUM_PASSWORD} to 1024 are taken", hint="use a phrase"
         )
-    return _hasher().hash(password)
 
 
 def check_password(hashed: str | None, password: str) -> bool:

@@ -13,6 +13,7 @@ from quarterdeck.cli.nodes_common import (
     change_of,
     change_options,
     command,
+    goes_on,
     json_option,
     nodes_option,
     settings,
@@ -131,7 +132,8 @@ async def add(name: str, address: str, ca: Path, server_name: str, replace: bool
     from quarterdeck.cli import nodes_render as render
 
     config = settings()
-    node_machine.keep_node(config, name, address, ca.read_text(), server_name=server_name, replace=replace)
+    pem = ca.read_bytes().decode(errors="replace")
+    node_machine.keep_node(config, name, address, pem, origin=str(ca), server_name=server_name, replace=replace)
     value = {"node": name, "address": address, "path": str(config.path)}
     render.answer(value, f"{name}: added to {config.path}; `qd login {name}` gets a token", as_json=as_json)
     return 0
@@ -166,9 +168,10 @@ async def drain(node: str | None, stop: bool, as_json: bool, **options: Any) -> 
 
     config = settings()
     name = config.pick(node)
-    results: tuple[ServiceResult, ...] = await with_node(
-        config, name, lambda client: client.drain(change_of(options), stop=stop)
-    )
+    with goes_on():
+        results: tuple[ServiceResult, ...] = await with_node(
+            config, name, lambda client: client.drain(change_of(options), stop=stop)
+        )
     if as_json:
         render.say_json(results)
     else:

@@ -93,36 +93,42 @@ async def init(
 
     tls = folder / "tls"
     ca, ca_key, cert, key = (tls / each for each in ("ca.pem", "ca.key", "node.pem", "node.key"))
-    machine = socket.gethostname().lower()
-    if renew:
-        if not ca.exists() or not (cert.exists() or hosts):
-            raise InvalidInput(
-                f"{tls} has no {'certificate' if ca.exists() else 'CA'} to renew from; nothing was changed",
-                hint="name the --host of a new certificate; without --renew a new CA is made",
-            )
-        hosts = hosts or pki.read_chain(cert.read_bytes(), origin=str(cert))[0].names
-    else:
-        pki.make_authority(ca, ca_key, name=name or machine)
-        hosts = hosts or (machine, "localhost", "127.0.0.1")
-    made = pki.issue(ca, ca_key, cert=cert, key=key, hosts=hosts, days=days)
-    say = (lambda _: None) if as_json else click.echo
-    say(f"{cert}: for {', '.join(made.names)}, until {render.moment(made.expires_at)}")
     file = folder / "node.toml"
+    machine = socket.gethostname().lower()
+    say = (lambda _: None) if as_json else click.echo
+    if renew and (not ca.exists() or not (cert.exists() or hosts)):
+        raise InvalidInput(
+            f"{tls} has no {'certificate' if ca.exists() else 'CA'} to renew from; nothing was changed",
+            hint="name the --host of a new certificate; without --renew a new CA is made",
+        )
+    # Before anything is made: a bad password leaves no half of a node behind.
+    password = _password_of(file, admin) if admin else None
+    if not renew and not (ca.exists() and ca_key.exists()):
+        pki.make_authority(ca, ca_key, name=name or machine)
+    if renew or not (cert.exists() and key.exists()):
+        if renew and not hosts:
+            hosts = pki.read_chain(cert.read_bytes(), origin=str(cert))[0].names
+        hosts = hosts or (machine, "localhost", "127.0.0.1")
+        made, word = pki.issue(ca, ca_key, cert=cert, key=key, hosts=hosts, days=days), ""
+    else:
+        made, word = pki.read_chain(cert.read_bytes(), origin=str(cert))[0], " is kept (--renew makes another)"
+    say(f"{cert}:{word} for {', '.join(made.names)}, until {render.moment(made.expires_at)}")
     if not file.exists():
         file.write_text(
             NODE_TOML.format(name=name or machine.split(".")[0], state_dir=state_dir, listen=listen, port=port)
         )
         say(f"{file}: written")
     if admin:
-        _make_admin(file, admin)
-        say(f"{admin}: admin account made")
+        say(f"{admin}: {_make_admin(file, admin, password)}")
     if owner:
         _give_to(owner, [cert, key, *_accounts_files(file)])
     (authority,) = pki.read_chain(ca.read_bytes(), origin=str(ca))
-    if not renew:
+    if renew:
+        say(f"{ca}: as before, {authority.fingerprint}")
+    else:
         say(f"{ca_key}: keep a copy elsewhere; whoever has it can pretend to be this node")
         say("Then `qd node serve` here, and where you work:")
-        say(f"    qd node join NAME {hosts[0]}:{port} --fingerprint {authority.fingerprint}")
+        say(f"    qd node join NAME {made.names[0]}:{port} --fingerprint {authority.fingerprint}")
     if as_json:
         certificate = {"path": str(cert), "hosts": made.names, "expires_at": made.expires_at}
         authority_told = {"path": str(ca), "fingerprint": authority.fingerprint}
@@ -150,13 +156,31 @@ def _give_to(owner: str, files: list[Path]) -> None:
             ) from error
 
 
-def _make_admin(file: Path, name: str) -> None:
-    from quarterdeck.auth.accounts import Accounts
-    from quarterdeck.auth.model import Role
+def _password_of(file: Path, name: str) -> str | None:
+    """The password of an account to be made; None when there is that account. Raises `InvalidInput` for a bad one."""
+    from quarterdeck.auth.accounts import Accounts, check_account
     from quarterdeck.cli.node_secrets import read_password
     from quarterdeck.node.settings import load_node_settings
 
-    Accounts(load_node_settings(file).state_dir / "accounts.sqlite3").add(name, read_password(), Role.ADMIN)
+    if file.exists():
+        database = load_node_settings(file).state_dir / "accounts.sqlite3"
+        if database.exists() and Accounts(database).get(name) is not None:
+            return None
+    password = read_password()
+    check_account(name, password)
+    return password
+
+
+def _make_admin(file: Path, name: str, password: str | None) -> str:
+    """Make the account; what became of it, in words."""
+    from quarterdeck.auth.accounts import Accounts
+    from quarterdeck.auth.model import Role
+    from quarterdeck.node.settings import load_node_settings
+
+    if password is None:
+        return "account is there already, left as it is"
+    Accounts(load_node_settings(file).state_dir / "accounts.sqlite3").add(name, password, Role.ADMIN)
+    return "admin account made"
 
 
 @click.command("join")
@@ -182,7 +206,7 @@ async def join(
     host, port = _split(address)
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if ca is not None:
-        pem = ca.read_text()
+        pem = ca.read_bytes().decode(errors="replace")
         (found, *_) = pki.read_chain(pem.encode(), origin=str(ca))
     else:
         pem, found = await run_sync(pki.authority_shown_by, host, port)
@@ -215,7 +239,9 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def keep_node(config: CliSettings, name: str, address: str, pem: str, *, server_name: str, replace: bool) -> None:
+def keep_node(
+    config: CliSettings, name: str, address: str, pem: str, *, server_name: str, replace: bool, origin: str = "the CA"
+) -> None:
     """Write a node into cli.toml, its CA beside it. Raises `Conflict` when it is there already, `InvalidInput`."""
     from quarterdeck.config import convert
     from quarterdeck.errors import Conflict, InvalidInput
@@ -225,7 +251,7 @@ def keep_node(config: CliSettings, name: str, address: str, pem: str, *, server_
 
     if not NAME.fullmatch(name):
         raise InvalidInput(f"{name!r} cannot be a node's name", hint="small letters, digits, '-', '_' and '.'")
-    pki.read_chain(pem.encode(), origin="the CA")
+    pki.read_chain(pem.encode(), origin=origin)
     if name in config.file.nodes and not replace:
         raise Conflict(f"{config.path} has a node {name} already; it was left as it is", hint="--replace")
     file = config.path.parent / "nodes" / f"{name}.ca.pem"

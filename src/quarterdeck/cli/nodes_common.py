@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
+import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from quarterdeck.node.cli_settings import CliSettings
     from quarterdeck.node.client import Change, NodeClient, Target
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -27,7 +32,8 @@ def tell(error: QuarterdeckError, *, about: str = "") -> None:
 
 
 def command(function: Callable[P, Awaitable[int | None]]) -> Callable[P, None]:
-    """Run an async command; its number is the exit code. Errors of ours leave alone, out of any group."""
+    """Run an async command; its number is the exit code. Errors of ours leave alone, out of any group; what this
+    machine's files and folders refuse becomes one of them."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -39,22 +45,78 @@ def command(function: Callable[P, Awaitable[int | None]]) -> Callable[P, None]:
         try:
             code = anyio.run(main)
         except BaseExceptionGroup as group:
-            ours = group.subgroup(QuarterdeckError)
-            if ours is None:
+            found = _first(group, QuarterdeckError) or _local(_first(group, _LOCAL), kwargs)
+            if found is None:
                 raise
-            raise _first(ours) from group
+            raise found from group
+        except _LOCAL as error:
+            found = _local(error, kwargs)
+            if found is None:
+                raise
+            raise found from error
         if code:
             sys.exit(code)
 
     return run
 
 
-def _first(group: BaseExceptionGroup[Any]) -> QuarterdeckError:
-    found: Any = group
+# What files of this machine can do to a command.
+_LOCAL = (OSError, sqlite3.Error, UnicodeDecodeError)
+
+
+def _first(group: BaseExceptionGroup[Any], kind: Any) -> Any:
+    found: Any = group.subgroup(kind)
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
-    assert isinstance(found, QuarterdeckError)
     return found
+
+
+def _local(error: Exception | None, given: dict[str, Any]) -> QuarterdeckError | None:
+    """The error that tells what a file or folder here refused; None for what is none of that.
+
+    `given` are the command's own parameters: a database does not say in its errors where it lies.
+    """
+    import errno
+
+    from quarterdeck.errors import InvalidInput, StorageRefused
+
+    log.debug("refused by this machine", exc_info=error)
+    if isinstance(error, sqlite3.Error):
+        where = f" of {given['config']}" if given.get("config") else ""
+        return InvalidInput(
+            f"the database below the state_dir{where} cannot be used: {error}",
+            hint=f"{_AS_OWNER}, and look at its disk",
+        )
+    if isinstance(error, UnicodeDecodeError):
+        origin = next((str(each) for each in given.values() if isinstance(each, Path)), "the file")
+        return InvalidInput(f"{origin} is no text in UTF-8: {error}", hint="is it the file that is meant?")
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+        return None
+    path = error.filename2 or error.filename
+    what = f"{path}: {error.strerror}" if path else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageRefused(what, hint="free some space, then ask again")
+    if isinstance(error, PermissionError):
+        return InvalidInput(what, hint=_AS_OWNER)
+    if isinstance(error, FileNotFoundError):
+        return InvalidInput(what, hint="make its folder first, or name another path")
+    return InvalidInput(what, hint="mend that, or name another path")
+
+
+_AS_OWNER = "run it as root, or as the user that this belongs to"
+
+
+@contextlib.contextmanager
+def goes_on(service: str = "") -> Iterator[None]:
+    """Tell whoever interrupts a change that the node does not hear of it."""
+    import anyio
+
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        shows = f"`qd service status {service}`" if service else "`qd service status`"
+        click.echo(f"what was begun goes on there; {shows} shows it", err=True)
+        raise
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")

@@ -55,19 +55,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.echo(paint(line, DIM) if index == 0 else line)
 
 
-def state(desired: str, observed: Observed) -> str:
-    """The state as it is, in colour, with what should be where that differs."""
+def state(desired: str, observed: Observed, *, done: bool = False) -> str:
+    """The state as it is, in colour, with what should be where that differs. `done` is a job that has ended well."""
     text: str = observed.state
     if observed.state == "exited" and observed.exit_code is not None:
         text += f" ({observed.exit_code})"
     if observed.health in ("unhealthy", "starting"):
         text += f", {observed.health}"
     colour = _STATE_COLOUR.get(observed.state)
-    if desired == "stopped" and observed.state != "running":
+    if (desired == "stopped" and observed.state != "running") or done:
         colour = DIM
     if observed.health == "unhealthy":
         colour = BAD
-    wanted = desired in ("running", "stopped") and observed.state != "unknown"
+    wanted = desired in ("running", "stopped") and observed.state != "unknown" and not done
     if wanted and (desired == "running") != (observed.state == "running"):
         return paint(text, BAD) + paint(f", should be {desired}", NOTE)
     return paint(text, colour)

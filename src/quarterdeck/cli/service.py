@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from quarterdeck.cli.nodes_common import (
     change_of,
     change_options,
     command,
+    goes_on,
     json_option,
     node_option,
     settings,
@@ -56,7 +58,7 @@ async def deploy(name: str, file: Path | None, node: str | None, plan_only: bool
 
     async def work(client: NodeClient) -> int:
         steps = client.deploy(found.service, change_of(options), components=components, plan_only=plan_only)
-        return await _follow(steps, as_json=as_json)
+        return await _follow(steps, service, plan_only=plan_only, as_json=as_json)
 
     return await with_node(config, found.node, work)
 
@@ -79,12 +81,17 @@ async def rollback(
 
     async def work(client: NodeClient) -> int:
         steps = client.rollback(service, change_of(options), generation=generation, plan_only=plan_only)
-        return await _follow(steps, as_json=as_json)
+        return await _follow(steps, service, plan_only=plan_only, as_json=as_json)
 
     return await with_node(config, await holder(config, service, node=node), work)
 
 
-async def _follow(steps: AsyncIterator[DeployProgress], *, as_json: bool) -> int:
+async def _follow(steps: AsyncIterator[DeployProgress], service: str, *, plan_only: bool, as_json: bool) -> int:
+    with nullcontext() if plan_only else goes_on(service):
+        return await _told(steps, as_json=as_json)
+
+
+async def _told(steps: AsyncIterator[DeployProgress], *, as_json: bool) -> int:
     from quarterdeck.cli import nodes_render as render
 
     code = 0
@@ -121,9 +128,10 @@ async def _act(
     config = settings()
     service, component = split_name(name)
     where = await holder(config, service, node=node)
-    result: ServiceResult = await with_node(
-        config, where, lambda client: act(client, service, component, change_of(options))
-    )
+    with goes_on(service):
+        result: ServiceResult = await with_node(
+            config, where, lambda client: act(client, service, component, change_of(options))
+        )
     if as_json:
         render.say_json(result)
     for each in () if as_json else result.components:

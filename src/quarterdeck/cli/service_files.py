@@ -85,6 +85,7 @@ async def pull(service: str, path: str, target: Path | None, node: str | None, a
     """Read /srv/SERVICE/PATH from the service's node into TARGET (by default its name here; `-` is standard output)."""
     from quarterdeck.cli import nodes_render as render
     from quarterdeck.cli.service_where import holder
+    from quarterdeck.errors import InvalidInput
 
     config = settings()
     where = await holder(config, service, node=node)
@@ -92,6 +93,8 @@ async def pull(service: str, path: str, target: Path | None, node: str | None, a
     local = target or Path(Path(path).name)
     if local.is_dir():
         local /= Path(path).name
+    if not to_stdout and not local.parent.is_dir():
+        raise InvalidInput(f"there is no folder {local.parent}; nothing was read", hint="make it first")
 
     async def work(client: NodeClient) -> FileHeader:
         async with client.pull_file(service, path) as (header, chunks):

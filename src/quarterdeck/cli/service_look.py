@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 async def list_(nodes: tuple[str, ...], as_json: bool) -> int:
     """What the nodes' registries say, without asking the containers' runtime."""
     from quarterdeck.cli import nodes_render as render
+    from quarterdeck.node.reconcile import ended_well
 
     async def ask(client: NodeClient) -> tuple[ServiceRecord, ...]:
         return await client.list_services()
@@ -46,7 +47,7 @@ async def list_(nodes: tuple[str, ...], as_json: bool) -> int:
         (
             node,
             f"{service.name}/{each.name}",
-            render.state(each.desired, each.observed)
+            render.state(each.desired, each.observed, done=ended_well(each.spec, each.observed))
             + (", paused" if service.paused else "")
             + ("" if service.managed else ", not ours"),
             each.version,
@@ -137,6 +138,7 @@ async def status(service: str | None, nodes: tuple[str, ...], as_json: bool) -> 
 
 def _say_status(node: str, status: ServiceStatus) -> None:
     from quarterdeck.cli import nodes_render as render
+    from quarterdeck.node.reconcile import ended_well
 
     record = status.service
     flags = [word for word, on in (("paused", record.paused), ("enforced", record.enforce)) if on]
@@ -146,7 +148,8 @@ def _say_status(node: str, status: ServiceStatus) -> None:
         image = f"{each.spec.image}" + (f" ({each.image_digest[:19]})" if each.image_digest else "")
         up = render.since(each.observed.started_at) if each.observed.state == "running" else ""
         restarts = f", {each.restarts} restarts" if each.restarts else ""
-        click.echo(f"  {each.name}: {render.state(each.desired, each.observed)} {up}{restarts}  {image}")
+        state = render.state(each.desired, each.observed, done=ended_well(each.spec, each.observed))
+        click.echo(f"  {each.name}: {state} {up}{restarts}  {image}")
     render.drift(status.drift)
     for event in status.events:
         click.echo(f"    {render.event(event)}")

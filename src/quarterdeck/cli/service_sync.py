@@ -13,6 +13,7 @@ from quarterdeck.cli.nodes_common import (
     change_of,
     change_options,
     command,
+    goes_on,
     json_option,
     node_option,
     nodes_option,
@@ -73,7 +74,8 @@ async def sync(nodes: tuple[str, ...], prune: bool, apply: bool, plan_only: bool
             defined.get(name, []), change, prune=prune, apply=apply, plan_only=plan_only
         )
 
-    found = await ask_all(targets, one)
+    with contextlib.nullcontext() if plan_only else goes_on():
+        found = await ask_all(targets, one)
     errors = {name: each for name, each in found.items() if isinstance(each, QuarterdeckError)}
     summaries = {name: each for name, each in found.items() if not isinstance(each, QuarterdeckError)}
     if as_json:
@@ -177,9 +179,9 @@ async def export(service: str, output: Path | None, to_stdout: bool, node: str |
 
 
 def _path_for(config: CliSettings, service: str, node: str) -> Path:
-    from quarterdeck.node import servicedef
+    from quarterdeck.cli.service_where import in_folder
 
-    known = servicedef.find(config.definitions, service, node=node)
+    known = in_folder(config, service, node=node)
     return known.path if known is not None else config.definitions / f"{service}.toml"
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from quarterdeck.node.cli_settings import CliSettings
     from quarterdeck.node.client import NodeClient
     from quarterdeck.node.model import ServiceDef
+    from quarterdeck.node.servicedef import Definition
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ async def definition(config: CliSettings, service: str, *, node: str | None, fil
                 hint=f"`qd service ... {loaded.name}`",
             )
         return Found(loaded, _node_of(config, loaded, node), file)
-    found = servicedef.find(config.definitions, service, node=node or "")
+    found = in_folder(config, service, node=node or "")
     if found is not None:
         return Found(found.service, _node_of(config, found.service, node), found.path)
     name = await holder(config, service, node=node)
@@ -54,6 +55,26 @@ async def definition(config: CliSettings, service: str, *, node: str | None, fil
     return Found(replace(exported, node=exported.node or name), name, None)
 
 
+_broken: set[str] = set()
+
+
+def in_folder(config: CliSettings, service: str, *, node: str = "") -> Definition | None:
+    """The definition in the definitions' folder. A broken file of another service is told, once, and left alone.
+
+    Raises `InvalidInput` when it is broken itself or there are several.
+    """
+    import click
+
+    from quarterdeck.node import servicedef
+
+    def told(text: str) -> None:
+        if text not in _broken:
+            _broken.add(text)
+            click.echo(f"passed over: {text}", err=True)
+
+    return servicedef.find(config.definitions, service, node=node, passed_over=told)
+
+
 def _node_of(config: CliSettings, service: ServiceDef, node: str | None) -> str:
     return config.pick(node or service.node)
 
@@ -63,12 +84,10 @@ async def holder(config: CliSettings, service: str, *, node: str | None) -> str:
 
     Raises `NotFound` when none has it, `InvalidInput` when several have.
     """
-    from quarterdeck.node import servicedef
-
     if node:
         return config.pick(node)
     try:
-        defined = servicedef.find(config.definitions, service)
+        defined = in_folder(config, service)
     except InvalidInput:
         defined = None
     if defined is not None and defined.service.node in config.file.nodes:
@@ -100,7 +119,7 @@ async def write_active(config: CliSettings, service: str, node: str, *, active: 
     from quarterdeck.node import servicedef
 
     try:
-        found = servicedef.find(config.definitions, service, node=node)
+        found = in_folder(config, service, node=node)
         if found is not None and servicedef.set_active(found.path, active):
             return found.path
     except QuarterdeckError as error:

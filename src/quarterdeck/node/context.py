@@ -149,8 +149,11 @@ def seen(container: Container | None, before: Observed, *, at: float | None = No
     return replace(now, started_at=before.started_at, finished_at=before.finished_at)
 
 
-def transition(registry: Registry, record: ComponentRecord, now_seen: Observed) -> bool:
-    """Record what was seen of a component, with an event where its state changed; whether it did."""
+def transition(registry: Registry, record: ComponentRecord, now_seen: Observed, *, operation: str = "") -> bool:
+    """Record what was seen of a component, with an event where its state changed; whether it did.
+
+    `operation` is the one that made it so: what was asked for is no flapping.
+    """
     before = record.observed
     if reconcile.differs(now_seen, before) or before.at == 0:
         registry.observe(record.service, record.name, now_seen)
@@ -167,7 +170,10 @@ def transition(registry: Registry, record: ComponentRecord, now_seen: Observed) 
             message,
             before.state,
             now_seen.state,
-            {"container": now_seen.container_id[:12]} if now_seen.container_id else {},
+            {
+                **({"container": now_seen.container_id[:12]} if now_seen.container_id else {}),
+                **({"operation": operation} if operation else {}),
+            },
         )
     )
     return True

@@ -19,6 +19,7 @@ from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, send
 from quarterdeck.node.context import Context, event, transition
 from quarterdeck.node.deploy import Deploy
+from quarterdeck.node.drifting import ConfigWatch
 from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Event, Mutation, ServiceRecord
@@ -39,9 +40,16 @@ class Healer:
     """Restarts and enforcement of one agent."""
 
     def __init__(
-        self, context: Context, operations: Operations, group: anyio.abc.TaskGroup, *, ready: Callable[[], bool]
+        self,
+        context: Context,
+        operations: Operations,
+        group: anyio.abc.TaskGroup,
+        *,
+        ready: Callable[[], bool],
+        config: ConfigWatch,
     ) -> None:
         self._context, self._operations, self._group, self._ready = context, operations, group, ready
+        self._config = config
         self._waiting: set[Key] = set()
         self._next_try: dict[Key, tuple[float, int]] = {}
         self._gave_up: set[Key] = set()
@@ -120,10 +128,12 @@ class Healer:
 
     async def _enforce(self, service: ServiceRecord, record: ComponentRecord) -> None:
         key = (service.name, record.name)
-        found = reconcile.drift(record)
+        found = (*reconcile.drift(record), *self._config.of(record))
         due, tries = self._next_try.get(key, (0.0, 0))
         if not found:
-            self._next_try.pop(key, None)
+            # Not before its new container was looked at: what a deploy does not mend would be tried for ever.
+            if self._config.knows(record):
+                self._next_try.pop(key, None)
             return
         if time.monotonic() < due or self._operations.busy(service.name):
             return
@@ -144,11 +154,12 @@ class Healer:
                 return ServiceResult(key[0], live.id, 0)
             watched = await context.look(record.container_name, record.observed)
             found = reconcile.drift(replace(record, observed=watched))
-            if not found:
+            if not found and not self._config.of(record):
                 return ServiceResult(key[0], live.id, service.generation)
-            if found[0].kind == "state":
+            if found and found[0].kind == "state":
                 lifecycle = Lifecycle(context, *key, operation=live.id, actor=ACTOR)
                 return await (lifecycle.start() if record.desired == "running" else lifecycle.stop())
+            # It looks at the real configuration itself, and changes nothing where that is as defined by now.
             deploy = Deploy(
                 context, service.definition(), only=[record.name], operation=live.id, actor=ACTOR, kind="deploy",
                 emit=live.emit,

@@ -137,7 +137,7 @@ class Lifecycle:
             fresh = registry.find(self._service)
             now = fresh.component(each.name) if fresh else None
             if now is not None and watched is not None:
-                transition(registry, now, watched)
+                transition(registry, now, watched, operation=self._operation)
             if result.outcome != "unchanged":
                 text = f"{result.outcome} {result.message}".strip()
                 registry.add_event(event(self._service, each.name, kind, text, actor=self._actor))

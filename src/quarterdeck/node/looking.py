@@ -20,10 +20,10 @@ from quarterdeck import __version__
 from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.node import reconcile
 from quarterdeck.node.context import NEW, OLD, Context, seen, transition
+from quarterdeck.node.drifting import examined
 from quarterdeck.node.healing import PAUSED
 from quarterdeck.node.model import ComponentRecord, Event, Observed, ServiceRecord, State
 from quarterdeck.node.operations import Operations
-from quarterdeck.node.podman_real import hidden_names, real_spec
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import (
     Drift,
@@ -139,19 +139,10 @@ async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentR
         return now, list(reconcile.drift(now))
     now = replace(each, observed=seen(details.container, each.observed, at=asked_at))
     found = list(reconcile.drift(now))
-    if each.desired == "ignore":
+    if each.desired != "running":
         return now, found
-    try:
-        image = await context.runtime.image(details.container.image_id)
-    except NotFound:
-        image = None
-    real, _ = real_spec(details.raw, image, component=each.name)
-    if (now.observed.spec_hash, now.observed.image_digest) == (each.spec_hash, each.image_digest):
-        # Made from this definition, with the very image that was meant: podman tells one of its other names.
-        real = replace(real, image=each.spec.image)
-    labelled = hidden_names(details.container.labels)
-    hidden = labelled | {s.target or s.name for s in each.spec.secrets if s.kind == "env"}
-    return now, found + list(reconcile.config_drift(each.spec, real, hidden=hidden, labelled=labelled))
+    same = now.observed.spec_hash == each.spec_hash
+    return now, [*found, *await examined(context, each.spec, details, image_id=each.image_digest if same else "")]
 
 
 async def merged_logs(
@@ -201,6 +192,7 @@ async def _pump(
     sink: anyio.abc.ObjectSendStream[LogLine],
 ) -> None:
     """Follow one component, also when its container is made anew."""
+    begun = time.time()
     async with sink:
         while True:
             last = since
@@ -212,8 +204,10 @@ async def _pump(
                         await sink.send(LogLine(service, name, each.at, each.stream, each.text))
             except (NotFound, Unavailable, Conflict):
                 pass
-            # The time of the last line is told again by `since`: the next one begins after it.
-            tail, since = None, max(last + 1e-6, since)
+            # The time of the last line is told again by `since`: the next one begins after it. Without any line,
+            # what is older than the call was not asked for where `tail` said how much of it.
+            since = last + 1e-6 if last > since else since if tail is None else max(since, begun)
+            tail = None
             await anyio.sleep(1)
 
 

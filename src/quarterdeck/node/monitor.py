@@ -18,7 +18,9 @@ import anyio.abc
 from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, judge, send
+from quarterdeck.node.configdrift import described
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
+from quarterdeck.node.drifting import ConfigWatch
 from quarterdeck.node.guarded import guarded, spawn
 from quarterdeck.node.healing import PAUSED, Healer
 from quarterdeck.node.model import ComponentRecord, Health, ServiceRecord
@@ -43,7 +45,8 @@ class Monitor:
     ) -> None:
         self._context, self._operations, self._group = context, operations, group
         self._options = context.options.monitor
-        self._healer = Healer(context, operations, group, ready=ready)
+        self._config = ConfigWatch(context)
+        self._healer = Healer(context, operations, group, ready=ready, config=self._config)
         self._watched: dict[str, anyio.CancelScope] = {}
         self._checked: dict[str, float] = {}
         self._checking: set[str] = set()
@@ -212,6 +215,8 @@ class Monitor:
                     await self._healer.consider(service, record, paused=paused, first=first)
         for alert in alerts:
             spawn(self._group, f"alert {alert.kind}", send, self._context, alert)
+        # For the next listing to tell and to mend.
+        await self._config.round([each for each in services if not self._operations.busy(each.name)])
         await self._prune()
 
     def _compare(
@@ -253,8 +258,8 @@ class Monitor:
         paused: bool,
     ) -> list[Alert]:
         options = self._options
-        found = () if paused or service.paused else reconcile.drift(record)
-        text = "; ".join(f"{each.field}: {each.actual} instead of {each.desired}" for each in found)
+        found = () if paused or service.paused else (*reconcile.drift(record), *self._config.of(record))
+        text = described(found)
         count = registry.count_transitions(service.name, record.name, now - options.flap_seconds)
         state, desired = record.observed.state, record.desired
         flap = f"{count} changes of state within {options.flap_seconds:g} s"

@@ -93,6 +93,11 @@ def issue(
     try:
         authority = x509.load_pem_x509_certificate(ca_cert.read_bytes())
         signer = serialization.load_pem_private_key(ca_key.read_bytes(), None)
+    except PermissionError as error:
+        raise InvalidInput(
+            f"{error.filename} cannot be read: {error.strerror}; nothing was changed",
+            hint="run it as root, or as the user that the CA belongs to",
+        ) from error
     except (OSError, ValueError) as error:
         raise InternalError(
             f"the CA in {ca_cert} and {ca_key} cannot be read: {error}", hint="restore both from your copy"

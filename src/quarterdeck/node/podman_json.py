@@ -108,7 +108,18 @@ def image(raw: Mapping[str, Any]) -> Image:
         workdir=str(config.get("WorkingDir") or ""),
         volumes=tuple(config.get("Volumes") or ()),
         labels=config.get("Labels") or {},
+        healthcheck=check_command(raw.get("HealthCheck") or config.get("Healthcheck") or {}),
     )
+
+
+def check_command(check: Mapping[str, Any]) -> tuple[str, ...]:
+    """The command of a healthcheck as podman keeps it; empty when there is none."""
+    test = [str(each) for each in check.get("Test") or ()]
+    if not test or test[0].upper() == "NONE":
+        return ()
+    if test[0] == "CMD-SHELL":
+        return ("/bin/sh", "-c", " ".join(test[1:]))
+    return tuple(test[1:] if test[0] == "CMD" else test)
 
 
 def event(row: Mapping[str, Any]) -> RuntimeEvent | None:

@@ -7,22 +7,32 @@ definition can hold is told. Values of secrets and of private env files are left
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from quarterdeck.node.configdrift import DEFAULT_NETWORK, DEFAULT_PIDS, EVERY_ADDRESS
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Limits, Port, Restart, Secret, Volume
-from quarterdeck.node.podman_json import LABEL, LABEL_HIDDEN, LABEL_NODE
+from quarterdeck.node.podman_beyond import beyond, networks, options
+from quarterdeck.node.podman_json import LABEL, LABEL_HIDDEN, LABEL_NODE, check_command
 from quarterdeck.node.runtime import Image
+from quarterdeck.node.validate import parse_volume
 
-_DEFAULT_ENV = {"container", "HOSTNAME", "TERM", "HOME", "PATH"}
-_DEFAULT_PIDS = (0, -1, 2048)
+# Variables that podman sets by itself, the proxies' from its own environment.
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+_OWN_ENV = frozenset(("container", "HOSTNAME", "TERM", "HOME", "PATH", *_PROXIES, *map(str.upper, _PROXIES)))
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
-def real_spec(raw: Mapping[str, Any], base: Image | None, *, component: str) -> tuple[ComponentSpec, tuple[str, ...]]:
+def real_spec(
+    raw: Mapping[str, Any], base: Image | None, *, component: str, defined: Collection[str] | None = None
+) -> tuple[ComponentSpec, tuple[str, ...]]:
     """The configuration that a container really has, less what its image brings, and what of it no definition
-    can hold. Values of secrets and of private env files are left out."""
+    can hold. Values of secrets and of private env files are left out.
+
+    `defined` are the variables of the definition that it is to be compared with: of those that podman sets by
+    itself, just these are told. None is for an adoption, which tells those that differ from podman's own.
+    """
     config, host = raw.get("Config") or {}, raw.get("HostConfig") or {}
     image_ = base or Image("", "")
     hidden, secrets, warnings = _hidden(config)
@@ -35,7 +45,7 @@ def real_spec(raw: Mapping[str, Any], base: Image | None, *, component: str) -> 
         volumes=_volumes(raw, image_),
         entrypoint=entrypoint,
         cmd=cmd,
-        env=_env(config, image_, hidden),
+        env=_env(config, image_, hidden, defined),
         secrets=secrets,
         user="" if config.get("User") == image_.user else str(config.get("User") or ""),
         workdir=_workdir(config, image_),
@@ -46,7 +56,7 @@ def real_spec(raw: Mapping[str, Any], base: Image | None, *, component: str) -> 
         labels=_labels(config, image_),
         stop_seconds=int(config.get("StopTimeout") or 0),
     )
-    return spec, (*warnings, *_beyond(raw, config, host))
+    return spec, (*warnings, *beyond(raw))
 
 
 def hidden_names(labels: Mapping[str, str]) -> frozenset[str]:
@@ -65,7 +75,7 @@ def _hidden(config: Mapping[str, Any]) -> tuple[frozenset[str], tuple[Secret, ..
     warnings: list[str] = []
     words = [str(each) for each in config.get("CreateCommand") or ()]
     given: set[str] = set()
-    for option, value in _options(words):
+    for option, value in _given(config):
         if option == "--secret":
             name, *rest = value.split(",")
             fields = dict(each.partition("=")[::2] for each in rest)
@@ -76,11 +86,11 @@ def _hidden(config: Mapping[str, Any]) -> tuple[frozenset[str], tuple[Secret, ..
             else:
                 target = fields.get("target", "")
                 secrets[name, target] = Secret(name, "file", target)
-        elif option in ("-e", "--env"):
+        elif option == "--env":
             given.add(value.partition("=")[0])
         elif option == "--env-file" and LABEL_NODE not in (config.get("Labels") or {}):
             warnings.append("env-file: its variables are left out; put them into env_files or secrets")
-    if any(option == "--env-file" for option, _ in _options(words)):
+    if any(option == "--env-file" for option, _ in _given(config)):
         hidden |= {str(each).partition("=")[0] for each in config.get("Env") or ()} - given
     labelled = hidden_names(config.get("Labels") or {})
     found = {each.target or each.name for each in secrets.values() if each.kind == "env"}
@@ -95,16 +105,6 @@ def _hidden(config: Mapping[str, Any]) -> tuple[frozenset[str], tuple[Secret, ..
         if each.get("Name") not in known:
             secrets[str(each.get("Name")), ""] = Secret(str(each.get("Name")), "file")
     return frozenset(hidden), tuple(secrets.values()), tuple(dict.fromkeys(warnings))
-
-
-def _options(words: Sequence[str]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for index, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name in ("--secret", "--env-file", "--env", "-e"):
-            following = words[index + 1] if index + 1 < len(words) else ""
-            found.append((name, value if equals else following))
-    return found
 
 
 def _command(raw: Mapping[str, Any], config: Mapping[str, Any], base: Image) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -122,21 +122,27 @@ def _command(raw: Mapping[str, Any], config: Mapping[str, Any], base: Image) -> 
     return entrypoint, cmd
 
 
-def _env(config: Mapping[str, Any], base: Image, hidden: frozenset[str]) -> dict[str, str]:
+def _env(
+    config: Mapping[str, Any], base: Image, hidden: frozenset[str], defined: Collection[str] | None
+) -> dict[str, str]:
     image_env = set(base.env)
     image_names = {each.partition("=")[0] for each in base.env}
+    given = {value.partition("=")[0] for option, value in _given(config) if option == "--env"}
     found: dict[str, str] = {}
     for each in config.get("Env") or ():
         name, _, value = str(each).partition("=")
         if each in image_env or name in hidden:
             continue
-        if name in _DEFAULT_ENV and name not in image_names and _is_default(name, value, config):
+        if defined is not None and name in _OWN_ENV and name not in defined:
+            continue
+        if defined is None and name not in given | image_names and _is_default(name, value, config):
             continue
         found[name] = value
     return found
 
 
 def _is_default(name: str, value: str, config: Mapping[str, Any]) -> bool:
+    """Whether podman sets this variable to this value by itself, as far as can be told."""
     match name:
         case "container":
             return value in ("podman", "oci")
@@ -146,8 +152,16 @@ def _is_default(name: str, value: str, config: Mapping[str, Any]) -> bool:
             return value == "xterm"
         case "PATH":
             return value == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        case "HOME":
+            # The user's folder, as the image has it. Without the command that made it, the usual ones are taken for it.
+            return bool(_given(config)) or value in ("/", "/root") or value.startswith("/home/")
         case _:
-            return True
+            return False
+
+
+def _given(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The options of the command that made it; none where it was made over REST."""
+    return options([str(each) for each in config.get("CreateCommand") or ()])
 
 
 def ports(host: Mapping[str, Any]) -> tuple[Port, ...]:
@@ -162,7 +176,7 @@ def ports(host: Mapping[str, Any]) -> tuple[Port, ...]:
                     int(each["HostPort"]),
                     int(number),
                     "udp" if protocol == "udp" else "tcp",
-                    "" if address in ("0.0.0.0", "::") else address,  # noqa: S104 - the same as none
+                    "" if address in EVERY_ADDRESS else address,
                 )
             )
     return tuple(sorted(found, key=lambda port: (port.container, port.host, port.protocol, port.host_ip)))
@@ -170,6 +184,7 @@ def ports(host: Mapping[str, Any]) -> tuple[Port, ...]:
 
 def _volumes(raw: Mapping[str, Any], base: Image) -> tuple[Volume, ...]:
     found: list[Volume] = []
+    said = _volume_options(raw.get("Config") or {})
     for mount in raw.get("Mounts") or ():
         kind, target = mount.get("Type"), str(mount.get("Destination"))
         if kind == "volume" and (_ANONYMOUS.fullmatch(str(mount.get("Name", ""))) or target in base.volumes):
@@ -178,8 +193,28 @@ def _volumes(raw: Mapping[str, Any], base: Image) -> tuple[Volume, ...]:
         elif kind not in ("bind", "volume"):
             continue
         source = str(mount.get("Name") if kind == "volume" else mount.get("Source"))
-        found.append(Volume(source, target, () if mount.get("RW", True) else ("ro",)))
+        options_ = said.get(target) or _mount_options(mount)
+        found.append(Volume(source, target, options_))
     return tuple(sorted(found, key=lambda volume: volume.target))
+
+
+def _mount_options(mount: Mapping[str, Any]) -> tuple[str, ...]:
+    spread = str(mount.get("Propagation") or "")
+    read_only = () if mount.get("RW", True) else ("ro",)
+    return read_only if spread in ("", "private", "rprivate") else (*read_only, spread)
+
+
+def _volume_options(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The options as they were given to `--volume`, by target: inspect does not tell all of them (Z, U)."""
+    found: dict[str, tuple[str, ...]] = {}
+    for option, value in _given(config):
+        if option == "--volume":
+            try:
+                volume = parse_volume(value)
+            except ValueError:
+                continue
+            found[volume.target.rstrip("/")] = volume.options
+    return found
 
 
 def _workdir(config: Mapping[str, Any], base: Image) -> str:
@@ -191,8 +226,10 @@ def _network(raw: Mapping[str, Any], host: Mapping[str, Any]) -> str:
     mode = str(host.get("NetworkMode") or "")
     if mode in ("host", "none"):
         return mode
-    names = sorted((raw.get("NetworkSettings") or {}).get("Networks") or {})
-    return "" if not names or names == ["podman"] else names[0]
+    names = networks(raw)
+    # All of them where the container is ours: a definition has one, so another is somebody's addition.
+    ours = LABEL_NODE in ((raw.get("Config") or {}).get("Labels") or {})
+    return "" if not names or names == (DEFAULT_NETWORK,) else ", ".join(names) if ours else names[0]
 
 
 def _restart(host: Mapping[str, Any]) -> Restart:
@@ -204,20 +241,14 @@ def _limits(host: Mapping[str, Any]) -> Limits:
     nano, quota, period = host.get("NanoCpus") or 0, host.get("CpuQuota") or 0, host.get("CpuPeriod") or 0
     cpus = nano / 1e9 if nano else quota / period if quota > 0 and period else None
     pids = host.get("PidsLimit") or 0
-    return Limits(host.get("Memory") or None, round(cpus, 6) if cpus else None, None if pids in _DEFAULT_PIDS else pids)
+    return Limits(host.get("Memory") or None, round(cpus, 6) if cpus else None, None if pids in DEFAULT_PIDS else pids)
 
 
 def _healthcheck(config: Mapping[str, Any]) -> Healthcheck | None:
     check = config.get("Healthcheck") or {}
-    test = [str(each) for each in check.get("Test") or ()]
-    if not test or test[0].upper() == "NONE":
+    command = check_command(check)
+    if not command:
         return None
-    if test[0] == "CMD":
-        command = tuple(test[1:])
-    elif test[0] == "CMD-SHELL":
-        command = ("/bin/sh", "-c", " ".join(test[1:]))
-    else:
-        command = tuple(test)
     defaults = Healthcheck(command)
     return replace(
         defaults,
@@ -231,37 +262,3 @@ def _healthcheck(config: Mapping[str, Any]) -> Healthcheck | None:
 def _labels(config: Mapping[str, Any], base: Image) -> dict[str, str]:
     given = config.get("Labels") or {}
     return {k: v for k, v in given.items() if not k.startswith(LABEL) and base.labels.get(k) != v}
-
-
-def _beyond(raw: Mapping[str, Any], config: Mapping[str, Any], host: Mapping[str, Any]) -> tuple[str, ...]:
-    """Settings of a container that a definition cannot hold, as `setting: value`."""
-    found = {
-        "privileged": host.get("Privileged"),
-        "cap-add": host.get("CapAdd"),
-        "cap-drop": host.get("CapDrop"),
-        "device": [each.get("PathOnHost") for each in host.get("Devices") or ()],
-        "dns": host.get("Dns"),
-        "add-host": host.get("ExtraHosts"),
-        "security-opt": host.get("SecurityOpt"),
-        "read-only": host.get("ReadonlyRootfs"),
-        "tmpfs": list(host.get("Tmpfs") or ()),
-        "group-add": host.get("GroupAdd"),
-        "tty": config.get("Tty"),
-        "pod": raw.get("Pod"),
-        "pid": host.get("PidMode") if host.get("PidMode") == "host" else None,
-        "ipc": host.get("IpcMode") if host.get("IpcMode") == "host" else None,
-        "userns": host.get("UsernsMode"),
-        "hostname": config.get("Hostname") if not str(raw["Id"]).startswith(str(config.get("Hostname"))) else None,
-        "restart (podman's own, until the next deploy)": _own_restart(host),
-    }
-    if host.get("NetworkMode") == "host":
-        found["hostname"] = None
-    networks = sorted((raw.get("NetworkSettings") or {}).get("Networks") or {})
-    if len(networks) > 1:
-        found["network"] = networks
-    return tuple(f"{name}: {value}" for name, value in found.items() if value)
-
-
-def _own_restart(host: Mapping[str, Any]) -> str:
-    name = (host.get("RestartPolicy") or {}).get("Name") or ""
-    return "" if name == "no" else name

@@ -10,7 +10,9 @@ import anyio
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from quarterdeck.node import reconcile
+from quarterdeck.node.configdrift import described
 from quarterdeck.node.context import Context, Emit, Made, progress, seen, transition
+from quarterdeck.node.drifting import examined
 from quarterdeck.node.model import (
     ComponentRecord,
     ComponentSpec,
@@ -136,6 +138,7 @@ async def prepare(
     found.plan = reconcile.plan(
         service,
         found.current,
+        altered=await _altered(context, wanted, found) if service.active else {},
         hashes={name: each.spec_hash for name, each in found.made.items()}
         | {spec.name: "" for spec in wanted if spec.name not in found.made},
         digests={name: f"sha256:{image.id}" for name, image in found.images.items()},
@@ -147,6 +150,27 @@ async def prepare(
         # The last deploy failed: to have come back to what runs is a generation of its own.
         found.plan = replace(found.plan, next_generation=found.plan.generation + 1)
     return found
+
+
+async def _altered(context: Context, wanted: Sequence[ComponentSpec], found: Prepared) -> dict[str, str]:
+    """Of the components that the plan would else keep: what somebody changed on their containers."""
+    told: dict[str, str] = {}
+    images: dict[str, Image | None] = {}
+    for spec in wanted:
+        record = found.current.component(spec.name) if found.current else None
+        made = found.made.get(spec.name)
+        if record is None or made is None or record.observed.state != "running":
+            continue
+        if record.observed.spec_hash != made.spec_hash:
+            continue
+        try:
+            details = await context.runtime.inspect(record.container_name)
+        except NotFound:
+            continue
+        image = found.images.get(spec.name)
+        if differs := await examined(context, spec, details, images, image_id=image.id if image else ""):
+            told[spec.name] = described(differs)
+    return told
 
 
 def _stumbling(action: PlannedAction, found: Prepared) -> PlannedAction:

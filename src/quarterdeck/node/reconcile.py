@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -105,83 +105,17 @@ def _words(words: Sequence[str]) -> str:
     return canonical(list(words)).decode() if words else ""
 
 
-# The fields that a container's real configuration tells; the others are the agent's, or are never shown.
-_REAL = ("image", "ports", "volumes", "entrypoint", "cmd", "user", "workdir", "network", "limits.", "env.", "labels.",
-         "healthcheck", "stop_seconds", "secrets")  # fmt: skip
-
-
-def config_drift(
-    desired: ComponentSpec, real: ComponentSpec, *, hidden: Iterable[str] = (), labelled: Iterable[str] = ()
-) -> tuple[Drift, ...]:
-    """The fields in which a container's real configuration differs from its definition.
-
-    Values of variables in `hidden` are never compared and never shown. `labelled` are the variables that the
-    container's own label says come from secrets and env files (podman does not tell them). Mount options but
-    read-only are podman's own business, and how often a healthcheck is run is the agent's.
-    """
-    unseen = frozenset(hidden)
-    if desired.healthcheck is not None and real.healthcheck is not None:
-        real = replace(real, healthcheck=replace(real.healthcheck, interval=desired.healthcheck.interval))
-    wanted = shown(replace(desired, volumes=_plain_volumes(desired), env=_without(desired.env, unseen)))
-    actual = shown(replace(real, volumes=_plain_volumes(real), env=_without(real.env, unseen)))
-    if _same_image(desired.image, real.image):
-        actual["image"] = wanted.get("image", "")
-    targets = _env_secrets(desired)
-    _put(wanted, "secrets", _secrets(desired, targets))
-    _put(actual, "secrets", _secrets(real, _env_secrets(real) | targets & frozenset(labelled)))
-    names = [name for name in dict.fromkeys((*wanted, *actual)) if name.startswith(_REAL)]
-    return tuple(
-        Drift(desired.name, "config", name, wanted.get(name, ""), actual.get(name, ""))
-        for name in names
-        if wanted.get(name) != actual.get(name)
-    )
-
-
-def _put(fields: dict[str, str], name: str, value: str) -> None:
-    fields.pop(name, None)
-    if value:
-        fields[name] = value
-
-
-def _env_secrets(spec: ComponentSpec) -> frozenset[str]:
-    return frozenset(each.target or each.name for each in spec.secrets if each.kind == "env")
-
-
-def _secrets(spec: ComponentSpec, variables: Iterable[str]) -> str:
-    """As far as a container tells: the variables, and which secrets are files (not where)."""
-    files = {each.name for each in spec.secrets if each.kind == "file"}
-    return ", ".join(
-        [*(f"variable {each}" for each in sorted(variables)), *(f"file of {each}" for each in sorted(files))]
-    )
-
-
-def _without(env: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name not in names}
-
-
-def _plain_volumes(spec: ComponentSpec) -> Any:
-    return tuple(replace(each, options=("ro",) if each.read_only else ()) for each in spec.volumes)
-
-
-def _same_image(wanted: str, real: str) -> bool:
-    """Podman completes short names (`nginx` is told as `docker.io/library/nginx:latest`)."""
-
-    def full(name: str) -> str:
-        last = name.rsplit("/", 1)[-1]
-        return name if ":" in last or "@" in last else f"{name}:latest"
-
-    return full(real) == full(wanted) or full(real).endswith("/" + full(wanted))
-
-
 def drift(record: ComponentRecord) -> tuple[Drift, ...]:
-    """What the registry alone can tell: state, image digest and spec hash of what was last observed."""
+    """What the registry alone can tell: state, image digest and spec hash of what was last observed.
+
+    Of what should be stopped nothing but that is asked: its container is made anew as defined when it is started.
+    """
     seen, found = record.observed, list[Drift]()
     if record.desired == "ignore" or seen.state == "unknown":
         return ()
-    state = _actual(seen)
-    if state != record.desired:
+    if _actual(seen) != record.desired and not (record.desired == "running" and ended_well(record.spec, seen)):
         found.append(Drift(record.name, "state", "state", record.desired, seen.state))
-    if seen.state == "missing":
+    if seen.state == "missing" or record.desired == "stopped":
         return tuple(found)
     if record.image_digest and seen.image_digest and record.image_digest != seen.image_digest:
         found.append(Drift(record.name, "image", "image digest", record.image_digest, seen.image_digest))
@@ -192,6 +126,11 @@ def drift(record: ComponentRecord) -> tuple[Drift, ...]:
 
 def _actual(seen: Observed) -> str:
     return "running" if seen.state == "running" else "stopped"
+
+
+def ended_well(spec: ComponentSpec, seen: Observed) -> bool:
+    """Whether it is a job that has done its work: nothing to start again, and nothing wrong."""
+    return seen.state == "exited" and seen.exit_code == 0 and spec.restart != "always"
 
 
 def recognised(seen: Observed, before: Observed) -> Observed:
@@ -222,19 +161,24 @@ def plan(
     *,
     hashes: Mapping[str, str],
     digests: Mapping[str, str],
+    altered: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
 ) -> DeployPlan:
     """What a deploy must do, in the order of `depends_on`.
 
     `hashes` are the spec hashes of the definition's components, `digests` the image ids that their images
-    now have on the node (a component missing there is not compared). `current` must have been observed just now.
+    now have on the node (a component missing there is not compared), `altered` says of those whose container
+    somebody changed what is different. `current` must have been observed just now.
     """
     actions: list[PlannedAction] = []
     for spec in ordered(service.components):
         if only and spec.name not in only:
             continue
         record = current.component(spec.name) if current else None
-        actions.append(_action(service, spec, record, hashes[spec.name], digests.get(spec.name, "")))
+        action = _action(service, spec, record, hashes[spec.name], digests.get(spec.name, ""))
+        if action.action == "keep" and (differs_in := (altered or {}).get(spec.name)):
+            action = replace(action, action="replace", reason=f"its container was changed: {differs_in}")
+        actions.append(action)
     wanted = {each.name for each in service.components}
     actions.extend(
         PlannedAction(record.name, record.container_name, "remove", reason="the definition has it no more")
@@ -273,7 +217,9 @@ def _action(
         return planned("replace", "the definition changed")
     if moved:
         return planned("replace", f"the image {spec.image} is now another one")
-    return planned("keep", "") if seen.state == "running" else planned("start", f"it is {seen.state}")
+    # One that was stopped by a person's word is none that has done its work.
+    done = record.desired == "running" and ended_well(spec, seen)
+    return planned("keep", "") if seen.state == "running" or done else planned("start", f"it is {seen.state}")
 
 
 def ordered(components: Sequence[ComponentSpec]) -> tuple[ComponentSpec, ...]:

@@ -243,10 +243,12 @@ class Registry:
         return int(row[0])
 
     def count_transitions(self, service: str, component: str, since: float) -> int:
-        """How often a component changed its state since then; a runtime that did not answer is no change."""
+        """How often a component changed its state by itself since then: what an operation did is left out, and a
+        runtime that did not answer is no change."""
         row = self._db.execute(
             "SELECT count(*) FROM events WHERE service = ? AND component = ? AND at >= ? AND kind = 'state'"
-            " AND from_state != 'unknown' AND to_state != 'unknown'",
+            " AND from_state != 'unknown' AND to_state != 'unknown'"
+            " AND json_extract(details, '$.operation') IS NULL",
             (service, component, since),
         ).fetchone()
         return int(row[0])

@@ -66,6 +66,7 @@ class Image:
     workdir: str = ""
     volumes: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    healthcheck: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

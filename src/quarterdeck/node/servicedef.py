@@ -90,19 +90,26 @@ def definition_files(folder: Path) -> list[Path]:
     )
 
 
-def find(folder: Path, service: str, *, node: str = "") -> Definition | None:
+def find(
+    folder: Path, service: str, *, node: str = "", passed_over: Callable[[str], None] = lambda _: None
+) -> Definition | None:
     """The definition of a service in a folder; None when there is none.
 
-    Only files that may hold it are checked, so that a broken neighbour does not stand in the way. Raises
-    `InvalidInput` when the file is broken, or several nodes have such a service and `node` does not say which.
+    Only files that may hold it are checked, so that a broken neighbour does not stand in the way: `passed_over`
+    is told what is wrong with one that is not even TOML. Raises `InvalidInput` when the file is broken, or
+    several nodes have such a service and `node` does not say which.
     """
     found: list[Definition] = []
     for path in definition_files(folder):
         try:
-            document = tomlkit.parse(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomlkit.exceptions.ParseError):
+            document = _parse(_text_of(path), str(path))
+        except NotFound:
+            # Gone since the folder was read.
+            continue
+        except InvalidInput as error:
             if path.stem == service:
-                load(path)
+                raise
+            passed_over(error.message)
             continue
         named = document.get("name", path.stem if "name" not in document else None)
         if named == service and (not node or document.get("node") in (node, None)):
@@ -132,7 +139,7 @@ def write(path: Path, service: ServiceDef) -> bool:
 
     Raises `InvalidInput` when what is there is not TOML, `StorageRefused` when it cannot be written.
     """
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    old = _text_of(path) if path.exists() else ""
     new = dumps(service, onto=old, origin=str(path))
     if new == old:
         return False
@@ -154,8 +161,11 @@ def set_active(path: Path, active: bool) -> bool:
 
 def _parse(source: str, origin: str) -> tomlkit.TOMLDocument:
     try:
-        return tomlkit.parse(source)
-    except tomlkit.exceptions.ParseError as error:
+        document = tomlkit.parse(source)
+        # Some mistakes come to light only when it is read as a whole.
+        document.unwrap()
+        return document
+    except tomlkit.exceptions.TOMLKitError as error:
         raise InvalidInput(f"{origin} is not TOML: {error}", hint="mend that line") from error
 
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
 from quarterdeck.node.model import (
     ENV_NAME,
@@ -35,6 +36,9 @@ MOST_PATH_BYTES = 4096
 MOST_USER_BYTES = 256
 # Linux takes no longer argument.
 MOST_WORD_BYTES = 131_071
+# The wire's and podman's own numbers have 64 bits, the wire's for small things 32.
+MOST_NUMBER = 2**63 - 1
+MOST_SECONDS = 2**31 - 1
 SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
@@ -49,10 +53,22 @@ def parse_port(text: str) -> Port:
     if match is None or protocol not in ("", "tcp", "udp"):
         raise ValueError(form)
     address = (match[1] or "").strip("[]")
+    if wrong := _address_problem(address):
+        raise ValueError(wrong)
     port = Port(int(match[2]), int(match[3]), "udp" if protocol == "udp" else "tcp", address)
     if not (0 < port.host < 65536 and 0 < port.container < 65536):
         raise ValueError(f"{text!r} is not a port; both numbers are between 1 and 65535")
     return port
+
+
+def _address_problem(address: str) -> str:
+    """What is wrong with the address of a port; empty when nothing is."""
+    try:
+        if address:
+            ip_address(address)
+    except ValueError:
+        return f'{address!r} is no IP address; write one of the node, such as "127.0.0.1:8080:80", or none'
+    return ""
 
 
 def format_port(port: Port) -> str:
@@ -183,6 +199,8 @@ def _component_problems(key: str, component: ComponentSpec) -> Iterator[Problem]
     for number, port in enumerate(component.ports):
         if not (0 < port.host < 65536 and 0 < port.container < 65536):
             yield Problem(f"{key}.ports[{number}]", "both numbers are between 1 and 65535")
+        if wrong := _address_problem(port.host_ip):
+            yield Problem(f"{key}.ports[{number}]", wrong)
     if component.ports and component.network in ("host", "none"):
         yield Problem(f"{key}.ports", f"network {component.network!r} publishes nothing; leave ports or network out")
     yield from _limit_problems(key, component)
@@ -206,10 +224,12 @@ def _limit_problems(key: str, component: ComponentSpec) -> Iterator[Problem]:
         yield Problem(f"{key}.limits.memory", "less than 4m; no container starts with that")
     if limits.cpus is not None and not 0.01 <= limits.cpus <= 4096:
         yield Problem(f"{key}.limits.cpus", "is a number of cores such as 0.5")
-    if limits.pids is not None and limits.pids < 1:
+    if limits.memory is not None and limits.memory > MOST_NUMBER:
+        yield Problem(f"{key}.limits.memory", "is more than any machine has")
+    if limits.pids is not None and not 1 <= limits.pids <= MOST_NUMBER:
         yield Problem(f"{key}.limits.pids", "is a number of processes of at least 1")
-    if component.stop_seconds < 0:
-        yield Problem(f"{key}.stop_seconds", "is a number of seconds of at least 0")
+    if not 0 <= component.stop_seconds <= MOST_SECONDS:
+        yield Problem(f"{key}.stop_seconds", f"is a number of seconds from 0 to {MOST_SECONDS}")
     if check is not None:
         if not check.command:
             yield Problem(f"{key}.healthcheck.command", 'is an argument list such as ["curl", "-f", "localhost"]')
@@ -218,6 +238,8 @@ def _limit_problems(key: str, component: ComponentSpec) -> Iterator[Problem]:
         times = (check.interval, check.timeout, check.start_period)
         if not all(map(math.isfinite, times)) or min(times) < 0 or not all(times[:2]) or check.retries < 1:
             yield Problem(f"{key}.healthcheck", "interval, timeout and retries are numbers above 0")
+        if check.retries > MOST_SECONDS:
+            yield Problem(f"{key}.healthcheck.retries", f"is a number of at most {MOST_SECONDS}")
 
 
 def _cycle(service: ServiceDef) -> list[str]:

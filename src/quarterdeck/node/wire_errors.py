@@ -15,6 +15,7 @@ from quarterdeck.errors import (
     PermissionDenied,
     PreconditionFailed,
     QuarterdeckError,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     error_from_json,
@@ -31,7 +32,6 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuarterdeckError]] = {
     grpc.StatusCode.ABORTED: Conflict,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
@@ -40,6 +40,10 @@ _BY_STATUS: dict[grpc.StatusCode, type[QuarterdeckError]] = {
 
 class Unreachable(Unavailable):
     """The connection failed: unlike any other `Unavailable`, this is no answer of the node."""
+
+
+class Overdue(Unavailable):
+    """No answer came within the time of the call; the node may be at work on it still."""
 
 
 def status_of(error: QuarterdeckError) -> grpc.StatusCode:
@@ -74,12 +78,15 @@ def error_from_rpc(error: grpc.aio.AioRpcError, *, who: str) -> QuarterdeckError
     if status is grpc.StatusCode.UNAVAILABLE:
         return _unreachable(text, who)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Unavailable(
+        return Overdue(
             f"{who} did not answer in time; what was asked for may have been done",
-            hint="`qd service status` tells; a longer `--timeout` waits longer",
+            hint="`qd service status` tells; a longer `timeout_seconds` in cli.toml waits longer",
         )
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return InvalidInput(f"{who} does not know this call: {text}", hint="compare `qd --version` with `qd node info`")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # A full disk is told by the node itself; this is gRPC's own word about a message.
+        return TooLarge(f"{who} takes no message of that size: {text}", hint="leave something out, or do it in parts")
     kind = _BY_STATUS.get(status, InternalError)
     return kind(f"{who}: {text}")
 

@@ -135,6 +135,28 @@ async def test_secrets_grace_and_the_times_of_a_check_are_compared_too(agent: No
     assert "s3cret-value" not in repr(status)
 
 
+async def test_following_without_a_tail_tells_nothing_old_of_a_stopped_container(agent: NodeAgent, name: str) -> None:
+    script = "cat /tmp/said 2>/dev/null || echo old; echo new > /tmp/said; exec sleep 600"
+    await deployed(agent, ServiceDef(name, (component("c", "sh", "-c", script),)))
+    await agent.stop_service(name, Mutation())
+    lines: list[str] = []
+    async with aclosing(agent.logs(name, tail=0, follow=True)) as followed, anyio.create_task_group() as group:
+
+        async def read() -> None:
+            async for each in followed:
+                lines.append(each.text)
+                group.cancel_scope.cancel()
+
+        group.start_soon(read)
+        # Long enough for it to look a second and a third time.
+        await anyio.sleep(2.5)
+        assert lines == []
+        await agent.start_service(name, Mutation())
+        with anyio.fail_after(15):
+            await anyio.sleep_forever()
+    assert lines == ["new"]
+
+
 async def test_logs_are_merged_by_time_and_followed(agent: NodeAgent, name: str) -> None:
     def talker(start: float) -> tuple[str, ...]:
         return ("sh", "-c", f"sleep {start}; for i in 1 2 3; do echo $i; sleep 0.4; done; exec sleep 600")

@@ -153,6 +153,25 @@ async def test_the_end_of_flapping_is_told(options: AgentOptions, name: str) -> 
         assert over[0].at > raised[0].at
 
 
+async def test_what_a_person_stops_and_starts_is_no_flapping(options: AgentOptions, name: str) -> None:
+    monitor = MonitorOptions(list_seconds=0.3, flap_count=2, flap_seconds=600, drift_seconds=600)
+    async with NodeAgent.open(replace(options, monitor=monitor)) as agent:
+        await deployed(agent, ServiceDef(name, (component("c", restart="no"),)))
+        for _ in range(3):
+            await agent.stop_service(name, Mutation())
+            await agent.start_service(name, Mutation())
+        assert len(await events(agent, name, "state")) == 6
+        # From asking on: one that had begun before is over with the first.
+        for _ in range(2):
+            await agent._engine.monitor.looked()
+        assert await events(agent, name, "flap") == []
+        podman("kill", f"{name}-c")
+        await until(agent, name, "state", number=7)
+        podman("start", f"{name}-c")
+        (told,) = await until(agent, name, "flap")
+        assert "2 changes of state" in told.message
+
+
 async def test_an_alert_command_that_hangs_is_ended_and_told(options: AgentOptions, name: str, tmp_path: Path) -> None:
     script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
     monitor = MonitorOptions(

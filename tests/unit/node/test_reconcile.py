@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from quarterdeck.errors import NotFound
 from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import INACTIVE, Condition, step
+from quarterdeck.node.configdrift import config_drift
 from quarterdeck.node.context import env_lines
 from quarterdeck.node.model import (
     ComponentRecord,
@@ -102,8 +103,8 @@ def test_config_drift_hides_and_forgives() -> None:
     real = replace(
         wanted, image="docker.io/library/img:v1", env={"X": "1", "SECRET": "b"}, volumes=(Volume("/a", "/b", ("ro",)),)
     )
-    assert reconcile.config_drift(wanted, real, hidden=["SECRET"]) == ()
-    found = reconcile.config_drift(wanted, replace(real, volumes=(Volume("/a", "/b"),), env={"X": "2", "Y": "3"}))
+    assert config_drift(wanted, real, hidden=["SECRET"]) == ()
+    found = config_drift(wanted, replace(real, volumes=(Volume("/a", "/b"),), env={"X": "2", "Y": "3"}))
     assert [(d.field, d.desired, d.actual) for d in found] == [
         ("volumes", "/a:/b:ro", "/a:/b"), ("env.SECRET", "a", ""), ("env.X", "1", "2"), ("env.Y", "", "3"),
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from quarterdeck.errors import (
     PreconditionFailed,
     QuarterdeckError,
     StorageRefused,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -30,6 +31,7 @@ from quarterdeck.node.model import ComponentSpec, Mutation, ServiceDef
 from quarterdeck.node.proto import node_pb2, node_pb2_grpc
 from quarterdeck.node.results import ServiceResult
 from quarterdeck.node.transfer import ask_all
+from quarterdeck.node.wire_errors import Overdue
 from support.served_node import PASSWORD, Node
 
 pytestmark = pytest.mark.anyio
@@ -329,3 +331,36 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(node: Node) -> None
         while node.agent.followed or node.audit.records[-1:] == []:
             await anyio.sleep(0.01)
     assert node.audit.records[-1].outcome == "CANCELLED"
+
+
+async def test_a_change_that_takes_longer_than_a_call_is_waited_for_under_one_operation_id(node: Node) -> None:
+    async with NodeClient.to(node.target(await node.token())) as client, anyio.create_task_group() as group:
+        client._patience = 0.3
+
+        async def end_it() -> None:
+            while len(node.agent.mutations) < 3:
+                await anyio.sleep(0.02)
+            node.agent.slow.set()
+
+        group.start_soon(end_it)
+        with anyio.fail_after(30):
+            assert (await client.stop_service("slow")).ok
+    assert len({each.operation_id for each in node.agent.mutations}) == 1
+
+
+async def test_a_change_at_a_node_that_answers_nothing_more_ends(node: Node) -> None:
+    async with NodeClient.to(node.target(await node.token())) as client:
+        client._patience = 0.3
+
+        async def nothing() -> None:
+            raise Overdue("no answer")
+
+        client._is_there = nothing  # type: ignore[method-assign]
+        with anyio.fail_after(30), pytest.raises(Overdue):
+            await client.stop_service("slow")
+
+
+async def test_a_message_that_is_too_large_is_no_full_disk(node: Node) -> None:
+    async with NodeClient.to(node.target()) as stranger:
+        with pytest.raises(TooLarge, match="no message of that size"):
+            await stranger.set_secret("s", b"x" * 17 * 1024 * 1024)
