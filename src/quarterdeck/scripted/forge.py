@@ -74,6 +74,8 @@ class Forge:
     def __init__(self, *, token: str | None = None, page_size: int = 100) -> None:
         self.url = ""
         self.fault: Fault = "none"
+        self.slow_at = ""  # what is in the addresses that are slow; how many of them wait now
+        self.waiting = 0
         self.retry_after: int | None = None
         self.limit = 5000
         self.used = 0
@@ -163,9 +165,11 @@ class Forge:
     async def _answer(
         self, path: str, query: str, headers: dict[bytes, bytes]
     ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-        if self.fault == "slow":  # until the forge ends, at most
+        if self.fault == "slow" and self.slow_at in f"{path}?{query}":  # until the forge ends, at most
+            self.waiting += 1
             with anyio.move_on_after(SLOW_SECONDS):
                 await self._cured.wait()
+            self.waiting -= 1
         if self.fault == "error":
             return 500, _message("Server Error"), []
         if self.fault == "rate_limit":

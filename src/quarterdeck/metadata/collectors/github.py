@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from quarterdeck.metadata.collectors.forge import Forge, together
+from quarterdeck.metadata.collectors.forge import LISTING_PAGES, Forge, together
 from quarterdeck.metadata.collectors.forge_collector import ForgeCollector, Seen, Target
 from quarterdeck.metadata.collectors.pull_request import (
     ChangeRequest,
@@ -36,17 +36,21 @@ class GithubCollector(ForgeCollector):
     async def _request(self, forge: Forge, target: Target, seen: Seen, max_age: float) -> PullRequest | None:
         base = f"/repos/{quote(target.repository.path)}"
         label = f"{target.source.owner}:{target.branch}"
-        listing = seen.take(
-            await forge.pages(f"{base}/pulls?state=open&sort=updated&direction=desc&per_page=100", _keep_pulls, max_age)
+        listing = await forge.pages(
+            f"{base}/pulls?state=open&sort=updated&direction=desc&per_page=100",
+            _keep_pulls,
+            max_age,
+            most=LISTING_PAGES,
+            enough=lambda pulls: _of_branch(pulls, label) is not None,
         )
-        found = next((pull for pull in listing if _same_branch(pull["label"], label)), None)
+        found = _of_branch(seen.take(listing), label)
         if found is None:
-            # Perhaps it is closed: asked for this branch alone, and not so often.
-            query = f"state=all&head={quote(label, safe='')}&sort=updated&direction=desc&per_page=1"
-            ended = seen.take(await forge.get(f"{base}/pulls?{query}", _keep_pulls, max_age * 4))
-            if not ended or not _same_branch(ended[0]["label"], label):
+            # Perhaps it is closed: asked for this branch alone, and not so often, unless it may be further back.
+            query = f"state=all&head={quote(label, safe='')}&sort=updated&direction=desc&per_page=20"
+            age = max_age * 4 if listing.whole else max_age
+            found = _of_branch(seen.take(await forge.get(f"{base}/pulls?{query}", _keep_pulls, age)), label)
+            if found is None:
                 return None
-            found = ended[0]
         number = found["number"]
         whole = await forge.get(f"{base}/pulls/{number}", _keep_pull, max_age)
         pull = seen.take(whole)
@@ -82,6 +86,12 @@ class GithubCollector(ForgeCollector):
         )
 
 
+def _of_branch(pulls: list[dict[str, Any]], label: str) -> dict[str, Any] | None:
+    """The request of a branch: an open one before one that has ended, then the first."""
+    ours = [pull for pull in pulls if _same_branch(pull["label"], label)]
+    return next((pull for pull in ours if pull["open"]), ours[0] if ours else None)
+
+
 def _same_branch(one: str, other: str) -> bool:
     """Whether two labels `owner:branch` are the same: names of owners know no case, those of branches do."""
     (owner, _, branch), (other_owner, _, other_branch) = one.partition(":"), other.partition(":")
@@ -111,7 +121,10 @@ def decision(latest: list[dict[str, Any]], requested: int) -> Decision:
 
 
 def _keep_pulls(answer: Any) -> Any:
-    return [{"number": pull["number"], "label": pull["head"]["label"] or ""} for pull in answer]
+    return [
+        {"number": pull["number"], "label": pull["head"]["label"] or "", "open": pull["state"] == "open"}
+        for pull in answer
+    ]
 
 
 def _keep_pull(answer: Any) -> Any:
