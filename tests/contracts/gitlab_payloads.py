@@ -120,9 +120,13 @@ def merge_request(url: str, repository: str, pull: Pull) -> dict[str, Any]:
     }
 
 
-def whole_merge_request(url: str, repository: str, pull: Pull, checks: dict[str, str | None]) -> dict[str, Any]:
-    """An `ExpandedMergeRequestSchema`."""
+def whole_merge_request(
+    url: str, repository: str, pull: Pull, checks: dict[str, str | None], of: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """An `ExpandedMergeRequestSchema`. `of`: commit and ref of its pipeline, where these are not the request's."""
     found = pipeline(url, repository, pull, checks) if checks else None
+    if found is not None and of is not None:
+        found |= {"sha": of[0], "ref": of[1]}
     return {
         **merge_request(url, repository, pull),
         "subscribed": False,
@@ -250,16 +254,21 @@ def reviewer(url: str, review: dict[str, Any]) -> dict[str, Any]:
     return {"user": user(url, review["author"]), "state": states[review["state"]], "created_at": SINCE}
 
 
-def note(url: str, repository: str, pull: Pull, review: dict[str, Any]) -> dict[str, Any]:
-    """A `MergeRequestNoteSchema`."""
+def note(url: str, repository: str, pull: Pull, facts: dict[str, Any]) -> dict[str, Any]:
+    """A `MergeRequestNoteSchema`; with a place (`path:line`), one on the changes."""
+    path, _, line = (facts["place"] or "").partition(":")
+    position = {"position": {"position_type": "text", "new_path": path, "old_path": path, "new_line": int(line),
+                             "old_line": None, "base_sha": "0" * 40, "start_sha": "0" * 40,
+                             "head_sha": pull.sha}} if path else {}  # fmt: skip
     return {
-        "id": review["id"],
-        "body": review["text"],
+        **position,
+        "id": facts["id"],
+        "body": facts["text"],
         "attachment": None,
-        "author": user(url, review["author"]),
-        "created_at": SINCE,
-        "updated_at": SINCE,
-        "system": False,
+        "author": user(url, facts["author"]),
+        "created_at": facts["at"],
+        "updated_at": facts["at"],
+        "system": facts["system"],
         "noteable_id": pull.number + 1000,
         "noteable_type": "MergeRequest",
         "noteable_iid": pull.number,

@@ -326,3 +326,48 @@ async def test_an_address_that_git_rewrites_is_followed(side: Side) -> None:
     side.git(side.workspace, "config", f"url.{side.forge.url}/.insteadOf", "work:")
     pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
     assert (await collected(side))["pull_request_number"] == pull.number
+
+
+def listings(side: Side) -> list[str]:
+    """The pages of the repository's listing that were asked for."""
+    return [a.path for a in side.forge.requests if "state=open" in a.path]
+
+
+async def test_paging_ends_with_the_page_that_has_our_request(side: Side) -> None:
+    for n in range(20):
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    assert (await collected(side))["pull_request_number"] == pull.number
+    assert len(listings(side)) == 1
+
+
+async def test_a_request_far_back_in_a_large_repository_is_asked_for_alone(side: Side) -> None:
+    closed = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(20):  # ten pages
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    closed.updated_at = "2099-01-01T00:00:00Z"
+    side.forge.close(REPOSITORY, closed.number)
+    facts = await collected(side)
+    assert (facts["pull_request_number"], facts["pull_request_state"]) == (pull.number, "open")
+    assert len(listings(side)) == forge_module.LISTING_PAGES
+
+
+async def test_what_a_round_got_before_its_deadline_counts_for_the_next(side: Side) -> None:
+    """Else a slow forge is asked for the same first pages for ever."""
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(3):
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    collector = side.collector(interval=0.001)  # every answer is too old at once
+    side.forge.fault, side.forge.slow_at = "slow", "page=2"
+    async with anyio.create_task_group() as group:
+        group.start_soon(collector.collect, side.workspace)
+        while not side.forge.waiting:
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    side.forge.fault = "none"
+    assert values(await collector.collect(side.workspace))["pull_request_number"] == pull.number
+    assert len([path for path in listings(side) if "page=2" not in path]) == 1
+    # A round that came to its end counts for no other.
+    await collector.collect(side.workspace)
+    assert len([path for path in listings(side) if "page=2" not in path]) == 2

@@ -51,6 +51,8 @@ async def test_every_answer_is_valid(types: None) -> None:
         forge.close("acme/shop", merged.number, merged=True)
         forge.check("acme/shop", sha, "unit", "failure")
         forge.review("acme/shop", pull.number, "bob", "CHANGES_REQUESTED", "no")
+        forge.say("acme/shop", pull.number, "bob", "a.py:3::not here")
+        forge.pipelines[pull.number] = (sha, "refs/merge-requests/1/head")
         forge.review("acme/shop", pull.number, "eve", "APPROVED")
         base = "/api/v4/projects/acme%2Fshop"
         one = f"{base}/merge_requests/{pull.number}"
