@@ -371,3 +371,27 @@ async def test_what_a_round_got_before_its_deadline_counts_for_the_next(side: Si
     # A round that came to its end counts for no other.
     await collector.collect(side.workspace)
     assert len([path for path in listings(side) if "page=2" not in path]) == 2
+
+
+@pytest.mark.parametrize("side", ["github"], indirect=True)
+async def test_a_request_for_changes_made_of_comments_on_the_changes(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    comments = [("shop/cart.py", 12, "a set, please"), ("README.md", None, "say why"), ("c", 3, "one too many")]
+    side.forge.review(REPOSITORY, pull.number, "bob", "CHANGES_REQUESTED", comments=comments)
+    side.forge.review(REPOSITORY, pull.number, "eve", "CHANGES_REQUESTED", "also:", comments=[("d", 4, "x" * 9000)])
+    side.forge.review(REPOSITORY, pull.number, "joe", "APPROVED", comments=[("e", 5, "never asked for")])
+    facts = await collected(side)
+    bob, eve = facts["pull_request_change_requests"]
+    assert bob["text"].startswith("shop/cart.py:12: a set, please\n\nREADME.md:1: say why")
+    assert eve["text"].startswith("also:\n\nd:4: xxx")
+    assert len(eve["text"]) < 600
+    assert len([a for a in side.forge.requests if a.path.partition("?")[0].endswith("/comments")]) == 2
+    assert "never asked for" not in str(facts)
+
+
+async def test_no_reviewer_is_left_out_for_the_length_of_others(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(8):
+        side.forge.review(REPOSITORY, pull.number, f"r{n}", "CHANGES_REQUESTED", "long " * 700)
+    asked = (await collected(side))["pull_request_change_requests"]
+    assert [a["author"] for a in asked] == [f"r{n}" for n in range(8)]

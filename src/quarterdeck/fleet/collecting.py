@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.errors import Conflict, NotFound, Unavailable
 from quarterdeck.events import Event, PullRequestFeedback, PullRequestGivenUp
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.facts import Gathered, parse_filter
@@ -94,10 +94,17 @@ class Collecting(Tasking):
         )
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
-        """Queue a feedback task, or find the one with this key; its id."""
-        task = await self.start_task(
-            agent, prompt, queue=True, idempotency_key=idempotency_key, origin=f"pull request: {title}"
-        )
+        """Queue a feedback task, or find the one with this key, whatever its words were then; its id."""
+        try:
+            task = await self.start_task(
+                agent, prompt, queue=True, idempotency_key=idempotency_key, origin=f"pull request: {title}"
+            )
+        except Conflict as error:
+            # Another check failed, or a comment was edited, since it was given to an agent whose memory was lost.
+            before = error.details.get("task_id")
+            if error.details.get("idempotency_key") != idempotency_key or not isinstance(before, str):
+                raise
+            return before
         return task.id
 
     async def store_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
@@ -131,6 +138,9 @@ class _Port:
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
         return await self._fleet.give_task(agent, prompt, title=title, idempotency_key=idempotency_key)
+
+    async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
+        await self._fleet.withdraw_task(agent, task_id, reason)
 
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         await self._fleet.store_metadata(agent, values)

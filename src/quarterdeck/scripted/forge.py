@@ -15,7 +15,7 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 from quarterdeck.scripted import forge_payloads as payloads
 
 Fault = Literal["none", "unauthorized", "rate_limit", "not_found", "error", "cut", "slow", "garbage"]
-_PULLS = re.compile(r"/repos/([^/]+/[^/]+)/pulls(?:/(\d+)(/reviews)?)?\Z")
+_PULLS = re.compile(r"/repos/([^/]+/[^/]+)/pulls(?:/(\d+)(/reviews(?:/(\d+)/comments)?)?)?\Z")
 _COMMIT = re.compile(r"/repos/([^/]+/[^/]+)/commits/([0-9a-f]+)/(check-runs|status)\Z")
 SLOW_SECONDS = 30.0
 Item = TypeVar("Item")
@@ -110,12 +110,22 @@ class Forge:
         self.statuses.setdefault((repository, sha), {})[context] = state
 
     def review(
-        self, repository: str, number: int, author: str, state: str, text: str = "", *, association: str = "MEMBER"
+        self,
+        repository: str,
+        number: int,
+        author: str,
+        state: str,
+        text: str = "",
+        *,
+        association: str = "MEMBER",
+        comments: Sequence[tuple[str, int | None, str]] = (),
     ) -> None:
-        """Review a request: APPROVED, CHANGES_REQUESTED, COMMENTED or DISMISSED."""
+        """Review a request: APPROVED, CHANGES_REQUESTED, COMMENTED or DISMISSED. `comments` on its changes: path, line
+        (None: the line is no longer among the changes) and text.
+        """
         pull = self.pulls[repository][number]
         facts = {"id": number * 1000 + len(pull.reviews), "author": author, "state": state, "text": text}
-        pull.reviews.append({**facts, "sha": pull.sha, "association": association})
+        pull.reviews.append({**facts, "sha": pull.sha, "association": association, "comments": list(comments)})
         pull.touch()
 
     def close(self, repository: str, number: int, *, merged: bool = False) -> None:
@@ -194,6 +204,13 @@ class Forge:
             pull = known.get(int(number))
             if pull is None:
                 return 404, _message("Not Found"), []
+            if match[4]:
+                review = next((r for r in pull.reviews if r["id"] == int(match[4])), None)
+                if review is None:
+                    return 404, _message("Not Found"), []
+                some, extra = self._page(path, list(enumerate(review["comments"], 1)), query)
+                written = [payloads.review_comment(self.url, repository, pull.number, review, *item) for item in some]
+                return 200, _json(written), extra
             if match[3]:
                 reviews, extra = self._page(path, pull.reviews, query)
                 return 200, _json([payloads.review(self.url, repository, pull.number, r) for r in reviews]), extra

@@ -19,6 +19,10 @@ from quarterdeck.metadata.collectors.pull_request import (
 GOOD = frozenset({"success", "neutral", "skipped"})
 # Whoever has a GitHub account may review a public repository; what these write may become an agent's task.
 TRUSTED = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
+# Of the reviews that ask for changes, and of their comments: more would not fit into the fact.
+MOST_COMMENTED = 5
+MOST_COMMENTS = 20
+COMMENT_CHARACTERS = 500
 
 
 class GithubCollector(ForgeCollector):
@@ -62,6 +66,19 @@ class GithubCollector(ForgeCollector):
         )
         reviews, runs, statuses = (seen.take(document) for document in documents)
         latest = latest_reviews(reviews)
+        asking = [review for review in latest if review["state"] == "CHANGES_REQUESTED"]
+        comments = await together(
+            *(
+                forge.get(
+                    f"{base}/pulls/{number}/reviews/{review['id']}/comments?per_page={MOST_COMMENTS}",
+                    _keep_comments,
+                    max_age,
+                )
+                for review in asking[:MOST_COMMENTED]
+            )
+        )
+        remarks: list[list[str]] = [seen.take(document) for document in comments]
+        remarks += [[]] * (len(asking) - len(remarks))
         failing = tuple(Check(c["name"], c["url"]) for c in (*runs, *statuses) if c["result"] == "failing")
         pending = sum(c["result"] == "pending" for c in (*runs, *statuses))
         return PullRequest(
@@ -75,9 +92,9 @@ class GithubCollector(ForgeCollector):
             checks=summary_of(len(failing), pending, len(runs) + len(statuses) - len(failing) - pending),
             failing=failing,
             change_requests=tuple(
-                ChangeRequest(str(r["id"]), r["author"], r["text"], r["url"])
-                for r in latest
-                if r["state"] == "CHANGES_REQUESTED"
+                ChangeRequest(str(review["id"]), review["author"], "\n\n".join(filter(None, words)), review["url"])
+                for review, more in zip(asking, remarks, strict=True)
+                for words in ([review["text"], *more],)
             ),
             head=sha,
             base=pull["base"],
@@ -153,6 +170,15 @@ def _keep_reviews(answer: Any) -> Any:
             "url": review["html_url"],
         }
         for review in answer
+    ]
+
+
+def _keep_comments(answer: Any) -> Any:
+    return [
+        f"{comment['path']}:{line}: {text}" if line else f"{comment['path']}: {text}"
+        for comment in answer
+        for line in (comment.get("line") or comment.get("original_line"),)
+        for text in ((comment["body"] or "")[:COMMENT_CHARACTERS],)
     ]
 
 
