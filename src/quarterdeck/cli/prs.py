@@ -30,10 +30,11 @@ def prs(as_json: bool) -> None:
 
     if found["pull_requests"]:
         render.show(table_of(found["pull_requests"]))
+    elif found["not_known"]:
+        click.echo("no pull request is known")
     else:
         click.echo("no agent works on a pull request")
-    for agent in found["not_known"]:
-        click.echo(f"not known: {agent['agent']} ({agent['state']}: {agent['error']})", err=True)
+    options.tell_unknown(found["not_known"])
 
 
 def table_of(requests: list[dict[str, Any]]) -> Table:
