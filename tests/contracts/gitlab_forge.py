@@ -50,21 +50,29 @@ class GitlabForge(Forge):
         match = _PATH.match(path)
         if match is None and (project := _PROJECT.match(path)) and project[1] in self.pulls:
             return 200, _json(payloads.project(self.url, project[1])), []
+        if match is not None and match[2] == "pipelines" and match[1].isdigit():
+            return self._jobs(int(match[1]), int(match[3]))
         if match is None or match[1] not in self.pulls:
             return 404, _message("404 Project Not Found"), []
-        repository, kind, number, part = match.groups()
+        repository, _, number, part = match.groups()
         if number is None:
             return self._merge_requests(repository, query)
         pull = self.pulls[repository][int(number)]
-        if kind == "pipelines":
-            checks = self._checks(repository, pull)
-            failed = [name for name, result in checks.items() if result == "failure"]
-            return 200, _json([payloads.job(self.url, repository, pull, name, checks) for name in failed]), []
         if part == "notes":
             quoted = path.replace(repository, repository.replace("/", "%2F"), 1)
             shown, extra = self._page(quoted, list(reversed(self.notes.get(pull.number, []))), query)
             return 200, _json([payloads.note(self.url, repository, pull, note) for note in shown]), extra
         return 200, _json(self._part(repository, pull, part)), []
+
+    def _jobs(self, project: int, number: int) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        """The failed jobs of a pipeline, which has its request's number, in the project in which it runs."""
+        for repository, pulls in self.pulls.items():
+            pull = pulls.get(number)
+            if pull is not None and project == payloads.source_project(repository, pull):
+                checks = self._checks(repository, pull)
+                failed = [name for name, result in checks.items() if result == "failure"]
+                return 200, _json([payloads.job(self.url, repository, pull, name, checks) for name in failed]), []
+        return 404, _message("404 Not found"), []
 
     def _checks(self, repository: str, pull: Pull) -> dict[str, str | None]:
         sha, _ = self.pipelines.get(pull.number, (pull.sha, ""))

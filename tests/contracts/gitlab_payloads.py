@@ -15,6 +15,11 @@ def project_id(path: str) -> int:
     return zlib.crc32(path.encode())
 
 
+def source_project(repository: str, pull: Pull) -> int:
+    """The number of the project that a request comes from."""
+    return project_id(f"{pull.owner}/{repository.partition('/')[2]}")
+
+
 def user(url: str, name: str) -> dict[str, Any]:
     """A `SimpleUserSchema`."""
     return {
@@ -63,7 +68,7 @@ def project(url: str, path: str) -> dict[str, Any]:
 
 def merge_request(url: str, repository: str, pull: Pull) -> dict[str, Any]:
     """A `MergeRequestSchema`, as a listing has it."""
-    target, name = project_id(repository), repository.partition("/")[2]
+    target = project_id(repository)
     reference = f"!{pull.number}"
     return {
         "id": pull.number + 1000,
@@ -88,7 +93,7 @@ def merge_request(url: str, repository: str, pull: Pull) -> dict[str, Any]:
         "assignees": [],
         "assignee": None,
         "reviewers": [user(url, name) for name in sorted({review["author"] for review in pull.reviews})],
-        "source_project_id": project_id(f"{pull.owner}/{name}"),
+        "source_project_id": source_project(repository, pull),
         "target_project_id": target,
         "labels": [],
         "draft": pull.draft,
@@ -149,7 +154,7 @@ def pipeline(url: str, repository: str, pull: Pull, checks: dict[str, str | None
     return {
         "id": pull.number,
         "iid": pull.number,
-        "project_id": project_id(repository),
+        "project_id": source_project(repository, pull),
         "sha": pull.sha,
         "ref": pull.branch,
         "status": status,

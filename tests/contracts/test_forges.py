@@ -170,7 +170,11 @@ async def test_a_fork_s_own_request_is_found_in_the_repository_it_was_forked_fro
     side.forge.open_pull(REPOSITORY, "qd/alice", sha="1" * 40, owner="mallory")
     ours = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha, owner="Alice")
     side.forge.open_pull(REPOSITORY, "qd/alice", sha="1" * 40, owner="bob")
-    assert (await collected(side))["pull_request_number"] == ours.number
+    side.forge.check(REPOSITORY, side.sha, "unit", "failure")
+    facts = await collected(side)
+    assert facts["pull_request_number"] == ours.number
+    # Its pipeline runs in the fork.
+    assert [check["name"] for check in facts["pull_request_failing_checks"]] == ["unit"]
 
 
 @pytest.mark.parametrize("side", ["github"], indirect=True)
@@ -395,3 +399,13 @@ async def test_no_reviewer_is_left_out_for_the_length_of_others(side: Side) -> N
         side.forge.review(REPOSITORY, pull.number, f"r{n}", "CHANGES_REQUESTED", "long " * 700)
     asked = (await collected(side))["pull_request_change_requests"]
     assert [a["author"] for a in asked] == [f"r{n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("side", ["github"], indirect=True)
+async def test_a_page_that_begins_behind_an_unchanged_one_is_seen(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(2):  # a page has two
+        side.forge.review(REPOSITORY, pull.number, f"r{n}", "APPROVED")
+    assert (await collected(side))["pull_request_review_decision"] == "approved"
+    side.forge.review(REPOSITORY, pull.number, "r2", "CHANGES_REQUESTED", "no")
+    assert (await collected(side, interval=0.001))["pull_request_review_decision"] == "changes_requested"

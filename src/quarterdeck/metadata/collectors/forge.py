@@ -142,7 +142,9 @@ class Forge:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise Unavailable(f"{self._what} cannot be reached: {type(error).__name__}") from error
         if response.status_code == 304:
-            pass
+            # A full page stays as it is when one more begins behind it.
+            if "link" in response.headers:
+                cached.next = self._next_page(response)
         elif response.status_code == 200:
             try:
                 cached.data = keep(msgspec.json.decode(bytes(body)))

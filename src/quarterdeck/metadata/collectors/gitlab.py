@@ -79,11 +79,10 @@ class GitlabCollector(ForgeCollector):
         checks = checks_of(merge)
         jobs: list[dict[str, Any]] = []
         if checks == "failing":
-            jobs = seen.take(
-                await forge.pages(
-                    f"{base}/pipelines/{merge['pipeline']}/jobs?scope[]=failed&per_page=100", _keep_jobs, max_age
-                )
-            )
+            # That of a fork's branch runs in the fork.
+            project = base if merge["pipeline_project"] is None else f"/projects/{merge['pipeline_project']}"
+            failed = f"{project}/pipelines/{merge['pipeline']}/jobs?scope[]=failed&per_page=100"
+            jobs = seen.take(await forge.pages(failed, _keep_jobs, max_age))
         return PullRequest(
             number=merge["number"],
             url=merge["url"],
@@ -167,6 +166,7 @@ def _keep_one(answer: Any) -> Any:
         "pipeline_status": pipeline.get("status"),
         "pipeline_sha": pipeline.get("sha") or "",
         "pipeline_ref": pipeline.get("ref") or "",
+        "pipeline_project": pipeline.get("project_id"),
         "pipeline_url": pipeline.get("web_url") or "",
     }
 
