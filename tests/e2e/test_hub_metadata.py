@@ -139,6 +139,14 @@ async def test_qd_metadata(shared: LiveHub) -> None:
     assert (await qd(shared, "metadata", "set", "cli", "n=3", "--json")).out == "n updated\n"
     assert (await qd(shared, "metadata", "get", "cli", "note")).out == "hello there\n"
     assert (await qd(shared, "metadata", "get", "cli", "n", "--json")).json["value"] == 3
+    # A key may look like a path; it is one key all the same.
+    await qd(shared, "metadata", "set", "cli", "a/../note=another")
+    assert (await qd(shared, "metadata", "get", "cli", "a/../note")).out == "another\n"
+    await qd(shared, "metadata", "rm", "cli", "a/../note")
+    assert (await qd(shared, "metadata", "get", "cli", "note")).out == "hello there\n"
+    collected = (await qd(shared, "metadata", "get", "cli", "git_dirty", "--json")).json["observed_at"]
+    fresh = (await qd(shared, "metadata", "get", "cli", "git_dirty", "--fresh", "--json")).json["observed_at"]
+    assert fresh > collected
     shown = (await qd(shared, "metadata", "get", "cli", "--source", "git", "--fresh")).out
     assert "git_branch " in shown
     assert "qd/cli" in shown
@@ -260,7 +268,7 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
             await live.create(name, f"@write {name}.txt x\n@commit the work of {name}")
         for name in ("ada", "bob"):
             await live.until_done(name)
-        ada, bob = here.open("ada", "Faster"), here.open("bob", "Smaller")
+        ada, bob = here.open("ada", "Faster"), here.open("bob", "[bold]Smaller[/red]")
         forge.check(REPOSITORY, ada.sha, "unit", "failure")
         forge.check(REPOSITORY, bob.sha, "unit", "success")
         [first] = await until(lambda: here.told("ada"), len)
@@ -285,7 +293,9 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         assert facts["fleet_mcp_pull_request_check_status"]["value"] == "failing"
         said = (await qd(live, "prs", "--json")).json
         assert [r["number"] for r in said["pull_requests"]] == [bob.number, ada.number]
-        assert "failing: unit" in (await qd(live, "prs")).out
+        shown = (await qd(live, "prs")).out
+        assert "failing: unit" in shown
+        assert "[bold]Smaller[/red]" in shown
         assert "a-token-of-the-forge" not in json.dumps([seen, found, said, await live.show("ada")])
         # Not again for this commit; again for the next; then the attempts are over.
         await anyio.sleep(1.5)

@@ -56,10 +56,10 @@ def table_of(requests: list[dict[str, Any]]) -> Table:
             Text(state, style=_STYLES.get(state, "")),
             Text(checks, style=_STYLES.get(request["checks"], "")),
             Text(request["reviews"] or "-", style=_STYLES.get(request["reviews"], "")),
-            ", ".join(request["agents"]),
+            Text(", ".join(request["agents"])),
             Text(
                 known + (f" ({request['error']})" if request["error"] else ""), style="red" if request["error"] else ""
             ),
-            request["title"],
+            Text(request["title"]),  # not markup, whatever somebody wrote there
         )
     return table
