@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -29,6 +29,13 @@ class Memory:
     heads: Mapping[str, str] = field(default_factory=dict)
     gave_up: tuple[str, ...] = ()
     waiting: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def without(self, taken_back: Sequence[str]) -> Memory:
+        """After these events' tasks were taken back before they began: nothing was attempted for their commits."""
+        attempts = dict(self.attempts)
+        if "checks" in attempts:
+            attempts["checks"] -= sum(event.endswith(":checks") for event in taken_back)
+        return replace(self, attempts={kind: count for kind, count in attempts.items() if count > 0})
 
     def to_value(self) -> dict[str, Any]:
         """As it is stored in the agents' metadata; the oldest events are left out where it would be too large."""

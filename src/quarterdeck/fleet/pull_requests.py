@@ -335,7 +335,7 @@ class FeedbackRounds:
         return news
 
     async def _carry_out(self, decision: Decision, done: list[Given | GivenUp]) -> None:
-        waiting = await self._withdrawn(decision)
+        waiting, taken_back = await self._withdrawn(decision)
         if len(waiting) == len(decision.withdrawals) and not decision.tasks and not decision.given_up and waiting:
             return
         try:
@@ -348,23 +348,28 @@ class FeedbackRounds:
             if decision.remember is None:
                 return
             done += [GivenUp(decision.agent, kind, decision.remember.request) for kind in decision.given_up]
-            memory = replace(decision.remember, waiting={**decision.remember.waiting, **waiting})
+            memory = decision.remember.without(taken_back)
+            memory = replace(memory, waiting={**memory.waiting, **waiting})
             # The one that is told first: it is the one that decides when only one of them was reached.
             for agent in sorted(decision.keepers, key=lambda name: name != decision.agent):
                 await self._port.set_metadata(agent, {MEMORY_KEY: memory.to_value()})
         except QuarterdeckError as error:
             log.warning("feedback for %s waits: %s", decision.agent, error.message)
 
-    async def _withdrawn(self, decision: Decision) -> dict[str, tuple[str, str]]:
-        """Take tasks back; those whose agent could not be asked, to be asked the next round."""
+    async def _withdrawn(self, decision: Decision) -> tuple[dict[str, tuple[str, str]], list[str]]:
+        """Take tasks back; those whose agent could not be asked, to be asked the next round, and the events of those
+        that waited indeed.
+        """
         unknown: dict[str, tuple[str, str]] = {}
+        taken_back: list[str] = []
         for task in decision.withdrawals:
             try:
                 await self._port.withdraw_task(task.agent, task.task_id, task.reason)
+                taken_back.append(task.event)
                 log.info("task %s of %s was taken back: %s", task.task_id, task.agent, task.reason)
             except (Conflict, NotFound):
                 pass  # it runs or is over, or its agent is gone: nothing waits
             except QuarterdeckError as error:
                 unknown[task.event] = (task.agent, task.task_id)
                 log.info("task %s of %s waits for nothing: %s", task.task_id, task.agent, error.message)
-        return unknown
+        return unknown, taken_back

@@ -315,3 +315,21 @@ async def test_a_task_whose_agent_cannot_be_asked_is_taken_back_later(
     for _ in range(2):
         await rounds.round([remembering(agent("a", **CLOSED), port.memory[MEMORY_KEY])])
     assert len(port.withdrawn) == times
+
+
+@pytest.mark.anyio
+async def test_what_was_taken_back_before_it_began_was_no_attempt() -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=2)
+    await rounds.round([agent("a")])
+    for head in "bcdef":
+        pushed = agent("a", pull_request_head=head * 40, pull_request_check_status="pending")
+        assert await rounds.round([remembering(pushed, port.memory[MEMORY_KEY])]) == []
+        assert port.memory[MEMORY_KEY]["attempts"] == {}
+        failing = remembering(agent("a", pull_request_head=head * 40), port.memory[MEMORY_KEY])
+        [told] = await rounds.round([failing])
+        assert isinstance(told, Given)
+    port.unwilling = Conflict  # this one the agent began
+    pushed = agent("a", pull_request_head="1" * 40, pull_request_check_status="pending")
+    await rounds.round([remembering(pushed, port.memory[MEMORY_KEY])])
+    assert port.memory[MEMORY_KEY]["attempts"] == {"checks": 1}
