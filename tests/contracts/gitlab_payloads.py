@@ -15,6 +15,11 @@ def project_id(path: str) -> int:
     return zlib.crc32(path.encode())
 
 
+def source_project(repository: str, pull: Pull) -> int:
+    """The number of the project that a request comes from."""
+    return project_id(f"{pull.owner}/{repository.partition('/')[2]}")
+
+
 def user(url: str, name: str) -> dict[str, Any]:
     """A `SimpleUserSchema`."""
     return {
@@ -63,7 +68,7 @@ def project(url: str, path: str) -> dict[str, Any]:
 
 def merge_request(url: str, repository: str, pull: Pull) -> dict[str, Any]:
     """A `MergeRequestSchema`, as a listing has it."""
-    target, name = project_id(repository), repository.partition("/")[2]
+    target = project_id(repository)
     reference = f"!{pull.number}"
     return {
         "id": pull.number + 1000,
@@ -88,7 +93,7 @@ def merge_request(url: str, repository: str, pull: Pull) -> dict[str, Any]:
         "assignees": [],
         "assignee": None,
         "reviewers": [user(url, name) for name in sorted({review["author"] for review in pull.reviews})],
-        "source_project_id": project_id(f"{pull.owner}/{name}"),
+        "source_project_id": source_project(repository, pull),
         "target_project_id": target,
         "labels": [],
         "draft": pull.draft,
@@ -120,9 +125,13 @@ def merge_request(url: str, repository: str, pull: Pull) -> dict[str, Any]:
     }
 
 
-def whole_merge_request(url: str, repository: str, pull: Pull, checks: dict[str, str | None]) -> dict[str, Any]:
-    """An `ExpandedMergeRequestSchema`."""
+def whole_merge_request(
+    url: str, repository: str, pull: Pull, checks: dict[str, str | None], of: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """An `ExpandedMergeRequestSchema`. `of`: commit and ref of its pipeline, where these are not the request's."""
     found = pipeline(url, repository, pull, checks) if checks else None
+    if found is not None and of is not None:
+        found |= {"sha": of[0], "ref": of[1]}
     return {
         **merge_request(url, repository, pull),
         "subscribed": False,
@@ -145,7 +154,7 @@ def pipeline(url: str, repository: str, pull: Pull, checks: dict[str, str | None
     return {
         "id": pull.number,
         "iid": pull.number,
-        "project_id": project_id(repository),
+        "project_id": source_project(repository, pull),
         "sha": pull.sha,
         "ref": pull.branch,
         "status": status,
@@ -250,16 +259,21 @@ def reviewer(url: str, review: dict[str, Any]) -> dict[str, Any]:
     return {"user": user(url, review["author"]), "state": states[review["state"]], "created_at": SINCE}
 
 
-def note(url: str, repository: str, pull: Pull, review: dict[str, Any]) -> dict[str, Any]:
-    """A `MergeRequestNoteSchema`."""
+def note(url: str, repository: str, pull: Pull, facts: dict[str, Any]) -> dict[str, Any]:
+    """A `MergeRequestNoteSchema`; with a place (`path:line`), one on the changes."""
+    path, _, line = (facts["place"] or "").partition(":")
+    position = {"position": {"position_type": "text", "new_path": path, "old_path": path, "new_line": int(line),
+                             "old_line": None, "base_sha": "0" * 40, "start_sha": "0" * 40,
+                             "head_sha": pull.sha}} if path else {}  # fmt: skip
     return {
-        "id": review["id"],
-        "body": review["text"],
+        **position,
+        "id": facts["id"],
+        "body": facts["text"],
         "attachment": None,
-        "author": user(url, review["author"]),
-        "created_at": SINCE,
-        "updated_at": SINCE,
-        "system": False,
+        "author": user(url, facts["author"]),
+        "created_at": facts["at"],
+        "updated_at": facts["at"],
+        "system": facts["system"],
         "noteable_id": pull.number + 1000,
         "noteable_type": "MergeRequest",
         "noteable_iid": pull.number,

@@ -26,7 +26,7 @@ async def test_every_answer_is_valid() -> None:
         forge.check("acme/shop", sha, "unit", "failure")
         forge.check("acme/shop", sha, "lint", None)
         forge.status("acme/shop", sha, "old", "error")
-        forge.review("acme/shop", pull.number, "bob", "CHANGES_REQUESTED", "no")
+        forge.review("acme/shop", pull.number, "bob", "CHANGES_REQUESTED", "no", comments=[("a.py", 3, "why?")])
 
         async def valid(path: str, kind: Any) -> Any:
             answer = await client.get(path)
@@ -37,7 +37,9 @@ async def test_every_answer_is_valid() -> None:
         assert len(await valid(f"{base}/pulls?state=all", list[models.PullRequestSimple])) == 2
         for number in (pull.number, merged.number):
             await valid(f"{base}/pulls/{number}", models.PullRequest)
-        assert len(await valid(f"{base}/pulls/{pull.number}/reviews", list[models.PullRequestReview])) == 1
+        [review] = await valid(f"{base}/pulls/{pull.number}/reviews", list[models.PullRequestReview])
+        comments = f"{base}/pulls/{pull.number}/reviews/{review.id}/comments"
+        assert len(await valid(comments, list[models.ReviewComment])) == 1
         runs = (await client.get(f"{base}/commits/{sha}/check-runs")).json()["check_runs"]
         assert len(TypeAdapter(list[models.CheckRun]).validate_python(runs)) == 2
         await valid(f"{base}/commits/{sha}/status", models.CombinedCommitStatus)

@@ -170,7 +170,11 @@ async def test_a_fork_s_own_request_is_found_in_the_repository_it_was_forked_fro
     side.forge.open_pull(REPOSITORY, "qd/alice", sha="1" * 40, owner="mallory")
     ours = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha, owner="Alice")
     side.forge.open_pull(REPOSITORY, "qd/alice", sha="1" * 40, owner="bob")
-    assert (await collected(side))["pull_request_number"] == ours.number
+    side.forge.check(REPOSITORY, side.sha, "unit", "failure")
+    facts = await collected(side)
+    assert facts["pull_request_number"] == ours.number
+    # Its pipeline runs in the fork.
+    assert [check["name"] for check in facts["pull_request_failing_checks"]] == ["unit"]
 
 
 @pytest.mark.parametrize("side", ["github"], indirect=True)
@@ -326,3 +330,82 @@ async def test_an_address_that_git_rewrites_is_followed(side: Side) -> None:
     side.git(side.workspace, "config", f"url.{side.forge.url}/.insteadOf", "work:")
     pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
     assert (await collected(side))["pull_request_number"] == pull.number
+
+
+def listings(side: Side) -> list[str]:
+    """The pages of the repository's listing that were asked for."""
+    return [a.path for a in side.forge.requests if "state=open" in a.path]
+
+
+async def test_paging_ends_with_the_page_that_has_our_request(side: Side) -> None:
+    for n in range(20):
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    assert (await collected(side))["pull_request_number"] == pull.number
+    assert len(listings(side)) == 1
+
+
+async def test_a_request_far_back_in_a_large_repository_is_asked_for_alone(side: Side) -> None:
+    closed = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(20):  # ten pages
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    closed.updated_at = "2099-01-01T00:00:00Z"
+    side.forge.close(REPOSITORY, closed.number)
+    facts = await collected(side)
+    assert (facts["pull_request_number"], facts["pull_request_state"]) == (pull.number, "open")
+    assert len(listings(side)) == forge_module.LISTING_PAGES
+
+
+async def test_what_a_round_got_before_its_deadline_counts_for_the_next(side: Side) -> None:
+    """Else a slow forge is asked for the same first pages for ever."""
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(3):
+        side.forge.open_pull(REPOSITORY, f"other{n}", sha="1" * 40)
+    collector = side.collector(interval=0.001)  # every answer is too old at once
+    side.forge.fault, side.forge.slow_at = "slow", "page=2"
+    async with anyio.create_task_group() as group:
+        group.start_soon(collector.collect, side.workspace)
+        while not side.forge.waiting:
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    side.forge.fault = "none"
+    assert values(await collector.collect(side.workspace))["pull_request_number"] == pull.number
+    assert len([path for path in listings(side) if "page=2" not in path]) == 1
+    # A round that came to its end counts for no other.
+    await collector.collect(side.workspace)
+    assert len([path for path in listings(side) if "page=2" not in path]) == 2
+
+
+@pytest.mark.parametrize("side", ["github"], indirect=True)
+async def test_a_request_for_changes_made_of_comments_on_the_changes(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    comments = [("shop/cart.py", 12, "a set, please"), ("README.md", None, "say why"), ("c", 3, "one too many")]
+    side.forge.review(REPOSITORY, pull.number, "bob", "CHANGES_REQUESTED", comments=comments)
+    side.forge.review(REPOSITORY, pull.number, "eve", "CHANGES_REQUESTED", "also:", comments=[("d", 4, "x" * 9000)])
+    side.forge.review(REPOSITORY, pull.number, "joe", "APPROVED", comments=[("e", 5, "never asked for")])
+    facts = await collected(side)
+    bob, eve = facts["pull_request_change_requests"]
+    assert bob["text"].startswith("shop/cart.py:12: a set, please\n\nREADME.md:1: say why")
+    assert eve["text"].startswith("also:\n\nd:4: xxx")
+    assert len(eve["text"]) < 600
+    assert len([a for a in side.forge.requests if a.path.partition("?")[0].endswith("/comments")]) == 2
+    assert "never asked for" not in str(facts)
+
+
+async def test_no_reviewer_is_left_out_for_the_length_of_others(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(8):
+        side.forge.review(REPOSITORY, pull.number, f"r{n}", "CHANGES_REQUESTED", "long " * 700)
+    asked = (await collected(side))["pull_request_change_requests"]
+    assert [a["author"] for a in asked] == [f"r{n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("side", ["github"], indirect=True)
+async def test_a_page_that_begins_behind_an_unchanged_one_is_seen(side: Side) -> None:
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    for n in range(2):  # a page has two
+        side.forge.review(REPOSITORY, pull.number, f"r{n}", "APPROVED")
+    assert (await collected(side))["pull_request_review_decision"] == "approved"
+    side.forge.review(REPOSITORY, pull.number, "r2", "CHANGES_REQUESTED", "no")
+    assert (await collected(side, interval=0.001))["pull_request_review_decision"] == "changes_requested"

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from anyio import run_process
 from gitlab_forge import scripted_gitlab
+from gitlab_payloads import project_id
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_types]
 TYPES = Path(__file__).resolve().parents[2] / ".gitlab-types"
@@ -51,6 +52,8 @@ async def test_every_answer_is_valid(types: None) -> None:
         forge.close("acme/shop", merged.number, merged=True)
         forge.check("acme/shop", sha, "unit", "failure")
         forge.review("acme/shop", pull.number, "bob", "CHANGES_REQUESTED", "no")
+        forge.say("acme/shop", pull.number, "bob", "a.py:3::not here")
+        forge.pipelines[pull.number] = (sha, "refs/merge-requests/1/head")
         forge.review("acme/shop", pull.number, "eve", "APPROVED")
         base = "/api/v4/projects/acme%2Fshop"
         one = f"{base}/merge_requests/{pull.number}"
@@ -63,7 +66,7 @@ async def test_every_answer_is_valid(types: None) -> None:
             (f"{one}/approvals", "MergeRequestLevelMergeRequestApprovalSchema"),
             (f"{one}/reviewers", "MergeRequestReviewerSchema[]"),
             (f"{one}/notes", "MergeRequestNoteSchema[]"),
-            (f"{base}/pipelines/{pull.number}/jobs", f"({JOB})[]"),
+            (f"/api/v4/projects/{project_id('acme/shop')}/pipelines/{pull.number}/jobs", f"({JOB})[]"),
         ):
             answer = await client.get(path)
             assert answer.status_code == 200, path

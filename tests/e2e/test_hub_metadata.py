@@ -139,6 +139,14 @@ async def test_qd_metadata(shared: LiveHub) -> None:
     assert (await qd(shared, "metadata", "set", "cli", "n=3", "--json")).out == "n updated\n"
     assert (await qd(shared, "metadata", "get", "cli", "note")).out == "hello there\n"
     assert (await qd(shared, "metadata", "get", "cli", "n", "--json")).json["value"] == 3
+    # A key may look like a path; it is one key all the same.
+    await qd(shared, "metadata", "set", "cli", "a/../note=another")
+    assert (await qd(shared, "metadata", "get", "cli", "a/../note")).out == "another\n"
+    await qd(shared, "metadata", "rm", "cli", "a/../note")
+    assert (await qd(shared, "metadata", "get", "cli", "note")).out == "hello there\n"
+    collected = (await qd(shared, "metadata", "get", "cli", "git_dirty", "--json")).json["observed_at"]
+    fresh = (await qd(shared, "metadata", "get", "cli", "git_dirty", "--fresh", "--json")).json["observed_at"]
+    assert fresh > collected
     shown = (await qd(shared, "metadata", "get", "cli", "--source", "git", "--fresh")).out
     assert "git_branch " in shown
     assert "qd/cli" in shown
@@ -179,6 +187,9 @@ async def test_every_kind_of_silence_is_told_apart(tmp_path: Path) -> None:
                 # What is followed of them is known all the same, and filters find those that answer.
                 listed = await live.get("/api/agents", metadata_filter="git.dirty=true")
                 assert [a["name"] for a in listed["agents"]] == [names["ok"], names["ahead"]]
+                assert {a["agent"] for a in listed["not_known"]} == {
+                    names["none"], names["hangs"], names["dead"], "late"
+                }  # fmt: skip
                 listed = await live.get("/api/pull-requests")
                 assert {a["agent"] for a in listed["not_known"]} >= {names["none"], names["hangs"], names["dead"]}
                 said = await qd(live, "prs")
@@ -257,7 +268,7 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
             await live.create(name, f"@write {name}.txt x\n@commit the work of {name}")
         for name in ("ada", "bob"):
             await live.until_done(name)
-        ada, bob = here.open("ada", "Faster"), here.open("bob", "Smaller")
+        ada, bob = here.open("ada", "Faster"), here.open("bob", "[bold]Smaller[/red]")
         forge.check(REPOSITORY, ada.sha, "unit", "failure")
         forge.check(REPOSITORY, bob.sha, "unit", "success")
         [first] = await until(lambda: here.told("ada"), len)
@@ -282,7 +293,9 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         assert facts["fleet_mcp_pull_request_check_status"]["value"] == "failing"
         said = (await qd(live, "prs", "--json")).json
         assert [r["number"] for r in said["pull_requests"]] == [bob.number, ada.number]
-        assert "failing: unit" in (await qd(live, "prs")).out
+        shown = (await qd(live, "prs")).out
+        assert "failing: unit" in shown
+        assert "[bold]Smaller[/red]" in shown
         assert "a-token-of-the-forge" not in json.dumps([seen, found, said, await live.show("ada")])
         # Not again for this commit; again for the next; then the attempts are over.
         await anyio.sleep(1.5)
@@ -321,3 +334,50 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         forge.review(REPOSITORY, ada.number, "dave", "CHANGES_REQUESTED", "too late")
         await anyio.sleep(1.5)
         assert len(await here.told("ada")) == 3
+
+
+async def test_agents_of_which_the_forge_tells_nothing_are_named(tmp_path: Path) -> None:
+    async with shop(tmp_path) as here:
+        live, forge = here.live, here.forge
+        forge.fault = "unauthorized"
+        await live.create("ada")
+        await live.until_status("ada", "idle")
+        listed = await until(lambda: live.get("/api/pull-requests"), lambda p: "401" in str(p["not_known"]))
+        assert listed["pull_requests"] == []
+        [state] = listed["not_known"]
+        assert (state["agent"], state["state"]) == ("ada", "not_collected")
+        assert "refuses the token (HTTP 401)" in state["error"]
+        said = await qd(live, "prs")
+        assert "no agent works" not in said.out
+        assert "not known: ada (not collected: github" in said.err
+        # A filter that asks for what is not known names her, too; one that she does not pass anyway does not.
+        for wanted in ("pull_request_number=7", "!pull_request_number", "git_branch=qd/ada,pull_request_number"):
+            found = await tool(live, "list_agents", metadata_filter=wanted)
+            assert (found["agents"], [a["agent"] for a in found["not_known"]]) == ([], ["ada"]), wanted
+        found = await tool(live, "list_agents", metadata_filter="git_branch=main,pull_request_number")
+        assert (found["agents"], found["not_known"]) == ([], [])
+        said = await qd(live, "agents", "list", "--metadata", "pull_request_number=7")
+        assert "not known: ada (not collected: github" in said.err
+
+
+async def test_a_task_that_waits_is_taken_back_when_its_request_is_merged(tmp_path: Path) -> None:
+    async with shop(tmp_path) as here:
+        live, forge = here.live, here.forge
+        await live.create("ada", "@write a.txt x\n@commit work")
+        await live.until_done("ada")
+        pull = here.open("ada", "Faster")
+        busy = await live.task("ada", "@hang")
+        await live.until_status("ada", "busy")
+        forge.check(REPOSITORY, pull.sha, "unit", "failure")
+        [waits] = await until(lambda: here.told("ada"), len)
+        assert waits["state"] == "queued"
+        # A hub that died before it noted this: by now the checks say something else, and it is one task all the same.
+        key = f"{forge.url.partition('://')[2]}/{REPOSITORY}#{pull.number}@{pull.sha[:12]}:checks"
+        again = await live.hub.fleet.give_task("ada", "other words", title="t", idempotency_key=key)
+        assert again == waits["id"]
+        forge.close(REPOSITORY, pull.number, merged=True)
+        [after] = await until(lambda: here.told("ada"), lambda t: t[0]["state"] != "queued")
+        assert after["state"] == "canceled"
+        assert f"pull request {pull.number} is merged" in after["detail"]
+        tasks = {t["id"]: t["state"] for t in (await live.get("/api/agents/ada/tasks"))["tasks"]}
+        assert tasks[busy["id"]] == "started", "what runs is left alone"

@@ -12,9 +12,11 @@ import msgspec
 import pytest
 
 from quarterdeck.config import ForgeTable, MetadataTable
+from quarterdeck.errors import Conflict
 from quarterdeck.fleet.facts import parse_filter
 from quarterdeck.fleet.metadata import gather
-from quarterdeck.fleet.pull_requests import MEMORY_KEY, FeedbackRounds, Given, GivenUp, grouped
+from quarterdeck.fleet.pull_request_memory import MEMORY_KEY
+from quarterdeck.fleet.pull_requests import FeedbackRounds, Given, GivenUp, grouped
 from quarterdeck.metadata.collectors import forge_collector
 from quarterdeck.metadata.service import MetadataService
 from quarterdeck.scripted.forge import scripted_forge
@@ -45,6 +47,9 @@ class Port:
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
         self._agents[agent].tasks.setdefault(idempotency_key, prompt)
         return idempotency_key
+
+    async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
+        raise Conflict(f"task {task_id} is over already")
 
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         await self._agents[agent].service.write(values)

@@ -228,6 +228,24 @@ async def test_a_cancel_that_is_obeyed(idle: Sidecar) -> None:
     assert (await idle.facts())["incarnation"] == before["incarnation"]
 
 
+async def test_what_waits_is_withdrawn_and_what_runs_is_not(idle: Sidecar) -> None:
+    task = await idle.task("@hang")
+    await idle.until(status="busy")
+    behind = await idle.task("@once behind", queue=True)
+    refused = await idle.post(f"/v1/tasks/{task['id']}/withdraw", expect=409)
+    assert "runs already" in refused["error"]["message"]
+    withdrawn = await idle.post(f"/v1/tasks/{behind['id']}/withdraw", reason="nobody needs it")
+    assert (withdrawn["state"], withdrawn["started_at"]) == ("canceled", None)
+    assert withdrawn["detail"] == "canceled before it was started: nobody needs it"
+    await idle.post(f"/v1/tasks/{behind['id']}/withdraw", expect=409)
+    await idle.post("/v1/tasks/none/withdraw", expect=404)
+    running = await idle.get(f"/v1/tasks/{task['id']}")
+    assert (running["state"], running["cancel_requested_at"]) == ("started", None)
+    await idle.post(f"/v1/tasks/{task['id']}/cancel", expect=202)
+    assert (await idle.end_of(task))["state"] == "canceled"
+    assert not (idle.workspace / "behind").exists()
+
+
 async def test_a_cancel_that_is_not_obeyed_ends_the_whole_tree(idle: Sidecar) -> None:
     before = await idle.facts()
     task = await idle.task("@child 300\n@once deaf\n@hang hard")
@@ -384,6 +402,7 @@ async def test_a_stale_incarnation_changes_nothing(idle: Sidecar) -> None:
         "/v1/tasks": {"description": "@once stale"},
         f"/v1/tasks/{held['id']}/cancel": {},
         f"/v1/tasks/{held['id']}/release": {},
+        f"/v1/tasks/{held['id']}/withdraw": {},
         "/v1/attention/any": {"answer": "x"},
         "/v1/report": {"summary": "stale"},
         "/v1/stop": {},

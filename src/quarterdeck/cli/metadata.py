@@ -18,7 +18,7 @@ from quarterdeck.cli.hubclient import HubClient
 
 
 def _path(agent: str, *rest: str) -> str:
-    return "/".join(["/api/agents", quote(agent, safe=""), "metadata", *(quote(part) for part in rest)])
+    return "/".join(["/api/agents", quote(agent, safe=""), "metadata", *(quote(part, safe="") for part in rest)])
 
 
 @click.group("metadata")
@@ -74,6 +74,8 @@ def get_command(
     """Show an agent's facts, or one of them."""
     hub = HubClient.find()
     if key is not None:
+        if fresh:
+            hub.get(_path(agent), keys=key, fresh="true")
         entry = hub.get(_path(agent, key))
         if as_json:
             options.emit(entry)

@@ -77,3 +77,9 @@ def told(value: Any, as_json: bool, text: str) -> None:
         emit(value)
     else:
         click.echo(text)
+
+
+def tell_unknown(agents: list[dict[str, Any]]) -> None:
+    """Name the agents of which something asked for is not known, and why, beside the answer."""
+    for agent in agents:
+        click.echo(f"not known: {agent['agent']} ({agent['state'].replace('_', ' ')}: {agent['error']})", err=True)

@@ -30,10 +30,11 @@ def prs(as_json: bool) -> None:
 
     if found["pull_requests"]:
         render.show(table_of(found["pull_requests"]))
+    elif found["not_known"]:
+        click.echo("no pull request is known")
     else:
         click.echo("no agent works on a pull request")
-    for agent in found["not_known"]:
-        click.echo(f"not known: {agent['agent']} ({agent['state']}: {agent['error']})", err=True)
+    options.tell_unknown(found["not_known"])
 
 
 def table_of(requests: list[dict[str, Any]]) -> Table:
@@ -55,10 +56,10 @@ def table_of(requests: list[dict[str, Any]]) -> Table:
             Text(state, style=_STYLES.get(state, "")),
             Text(checks, style=_STYLES.get(request["checks"], "")),
             Text(request["reviews"] or "-", style=_STYLES.get(request["reviews"], "")),
-            ", ".join(request["agents"]),
+            Text(", ".join(request["agents"])),
             Text(
                 known + (f" ({request['error']})" if request["error"] else ""), style="red" if request["error"] else ""
             ),
-            request["title"],
+            Text(request["title"]),  # not markup, whatever somebody wrote there
         )
     return table

@@ -9,10 +9,10 @@ from typing import Any
 
 import anyio
 
-from quarterdeck.errors import NotFound, Unavailable
+from quarterdeck.errors import Conflict, NotFound, Unavailable
 from quarterdeck.events import Event, PullRequestFeedback, PullRequestGivenUp
 from quarterdeck.fleet.core import FleetCore
-from quarterdeck.fleet.facts import Gathered, parse_filter
+from quarterdeck.fleet.facts import AgentState, Gathered, not_known, parse_filter
 from quarterdeck.fleet.metadata import Ended, Starting, gather
 from quarterdeck.fleet.model import AgentRecord, derive_status
 from quarterdeck.fleet.pull_requests import FeedbackRounds, Given, GivenUp, PullRequestView, grouped
@@ -22,18 +22,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentState:
-    """Whether an agent's facts are known, and why not."""
-
-    agent: str
-    state: str
-    error: str | None
-    clock_off_seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class PullRequests:
-    """The fleet by pull request; `not_known` names the agents whose facts could not be asked."""
+    """The fleet by pull request; `not_known` names the agents of which nobody knows whether they have one."""
 
     pull_requests: list[PullRequestView]
     not_known: list[AgentState]
@@ -76,28 +66,31 @@ class Collecting(Tasking):
         records = [r for r in self.records.all() if names is None or r.name in names]
         return await gather([_Source(self, r) for r in records])
 
-    async def matching(self, metadata_filter: str) -> set[str]:
-        """The names of the agents whose facts pass a filter. Raises `InvalidInput`."""
+    async def matching(self, metadata_filter: str) -> tuple[set[str], list[AgentState]]:
+        """The names of the agents whose facts pass a filter, and the agents that may do so. Raises `InvalidInput`."""
         wanted = parse_filter(metadata_filter)
-        return {g.agent for g in await self.gather_metadata() if g.state == "known" and wanted.matches(g.values)}
+        return wanted.split(await self.gather_metadata())
 
     async def list_pull_requests(self) -> PullRequests:
         """The fleet by pull request: agents on it, checks, reviews, age."""
         fleet = await self.gather_metadata()
         return PullRequests(
             pull_requests=grouped(fleet),
-            not_known=[
-                AgentState(agent=g.agent, state=g.state, error=g.error, clock_off_seconds=g.clock_off_seconds)
-                for g in fleet
-                if g.state != "known"
-            ],
+            not_known=[state for g in fleet if (state := not_known(g, ["pull_request_number"])) is not None],
         )
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
-        """Queue a feedback task, or find the one with this key; its id."""
-        task = await self.start_task(
-            agent, prompt, queue=True, idempotency_key=idempotency_key, origin=f"pull request: {title}"
-        )
+        """Queue a feedback task, or find the one with this key, whatever its words were then; its id."""
+        try:
+            task = await self.start_task(
+                agent, prompt, queue=True, idempotency_key=idempotency_key, origin=f"pull request: {title}"
+            )
+        except Conflict as error:
+            # Another check failed, or a comment was edited, since it was given to an agent whose memory was lost.
+            before = error.details.get("task_id")
+            if error.details.get("idempotency_key") != idempotency_key or not isinstance(before, str):
+                raise
+            return before
         return task.id
 
     async def store_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
@@ -131,6 +124,9 @@ class _Port:
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
         return await self._fleet.give_task(agent, prompt, title=title, idempotency_key=idempotency_key)
+
+    async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
+        await self._fleet.withdraw_task(agent, task_id, reason)
 
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         await self._fleet.store_metadata(agent, values)

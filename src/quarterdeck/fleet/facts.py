@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -43,6 +43,36 @@ class Gathered:
         """Key to value."""
         return {key: self.value(key) for key in self.data}
 
+    def unknown(self, key: str) -> str | None:
+        """Why a fact is not known that its collector could not get; None when it is known, or was never collected."""
+        entry = self.data.get(key)
+        if not isinstance(entry, Mapping) or entry.get("value") is not None or not entry.get("error"):
+            return None
+        return str(entry["error"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentState:
+    """An agent whose facts are not known, and why: it cannot be asked (`none`, `starting`, `unreachable`), or it could
+    not collect them (`not_collected`).
+    """
+
+    agent: str
+    state: str
+    error: str | None
+    clock_off_seconds: float | None
+
+
+def not_known(gathered: Gathered, keys: Iterable[str]) -> AgentState | None:
+    """Why one of these facts of an agent is not known; None when all are."""
+    state, error = str(gathered.state), gathered.error
+    if gathered.state == "known":
+        state = "not_collected"
+        error = next((why for key in keys if (why := gathered.unknown(key)) is not None), None)
+        if error is None:
+            return None
+    return AgentState(agent=gathered.agent, state=state, error=error, clock_off_seconds=gathered.clock_off_seconds)
+
 
 # -------------------------------------------------------------------- finding agents by their facts
 
@@ -73,6 +103,23 @@ class MetadataFilter:
     def matches(self, values: Mapping[str, Any]) -> bool:
         """Whether an agent with these facts (key to value) is one of those that are looked for."""
         return all(_meets(term, values.get(term.key)) for term in self.terms)
+
+    def split(self, fleet: Sequence[Gathered]) -> tuple[set[str], list[AgentState]]:
+        """The names of those that it finds, and those of which nobody can say: what is asked for is not known of them,
+        and what is known does not rule them out.
+        """
+        found: set[str] = set()
+        open_: list[AgentState] = []
+        for gathered in fleet:
+            terms = [t for t in self.terms if gathered.state == "known" and gathered.unknown(t.key) is None]
+            if not all(_meets(term, gathered.value(term.key)) for term in terms):
+                continue
+            unknown = not_known(gathered, (term.key for term in self.terms))
+            if unknown is None:
+                found.add(gathered.agent)
+            else:
+                open_.append(unknown)
+        return found, open_
 
 
 def parse_filter(text: str) -> MetadataFilter:

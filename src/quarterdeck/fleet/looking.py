@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 
 from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.fleet.collecting import Collecting
-from quarterdeck.fleet.facts import Gathered
+from quarterdeck.fleet.facts import AgentState, Gathered
 from quarterdeck.fleet.model import (
     AgentDetail,
     AgentPage,
@@ -93,8 +93,11 @@ class Looking(Collecting):
         found = [
             s for s in found if (status is None or s.status == status) and (project is None or s.project == project)
         ]
+        not_known: list[AgentState] = []
         if metadata_filter:
-            matching = await self.matching(metadata_filter)
+            matching, unknown = await self.matching(metadata_filter)
+            listed = {s.name for s in found if s.status != "deleted"}
+            not_known = [state for state in unknown if state.agent in listed]
             found = [s for s in found if s.name in matching]
         found = sorted((self._limit.place(s) for s in found), key=_order)
         start = _start(found, cursor)
@@ -104,6 +107,7 @@ class Looking(Collecting):
             agents=page,
             total_count=len(found),
             next_cursor=f"{page[-1].created_at:.6f}:{page[-1].name}" if more and page else None,
+            not_known=not_known,
         )
 
     async def show(self, name: str) -> AgentDetail:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from quarterdeck.config import Budget, Permissions
+from quarterdeck.fleet.facts import AgentState
 from quarterdeck.sidecar.model import Activity, Attention, Report, SidecarFacts, Status, Task, UsageTotals
 
 if TYPE_CHECKING:
@@ -182,11 +183,14 @@ class AgentDetail:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentPage:
-    """A part of the list of agents; `next_cursor` asks for the rest."""
+    """A part of the list of agents; `next_cursor` asks for the rest. With a filter by facts, `not_known` names the
+    agents of which nobody knows whether they belong to it.
+    """
 
     agents: list[AgentSummary]
     total_count: int
     next_cursor: str | None
+    not_known: list[AgentState] = field(default_factory=list)
 
 
 def called_off_task(record: AgentRecord) -> Task | None:

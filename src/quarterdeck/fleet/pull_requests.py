@@ -8,22 +8,18 @@ between the two repeats the same task, which the agent's sidecar then recognises
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import anyio
-import msgspec
 
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError
 from quarterdeck.fleet.facts import Gathered
+from quarterdeck.fleet.pull_request_memory import MEMORY_KEY, REMEMBERED, Memory, read_memory, request_name, short
 
 log = logging.getLogger(__name__)
-MEMORY_KEY = "pull_request_feedback"
-REMEMBERED = 60
-MEMORY_BYTES = 3500
 REPORTED = 10_000
 Kind = Literal["checks", "review"]
 
@@ -114,34 +110,6 @@ def _text(gathered: Gathered, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What was told about one request, and to whom. `attempts` counts the commits since it last went well for
-    which something was told, `heads` has the last of them; each event in `sent` is told once.
-    """
-
-    request: str
-    agent: str = ""
-    sent: tuple[str, ...] = ()
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    heads: Mapping[str, str] = field(default_factory=dict)
-    gave_up: tuple[str, ...] = ()
-
-    def to_value(self) -> dict[str, Any]:
-        """As it is stored in the agents' metadata; the oldest events are left out where it would be too large."""
-        value: dict[str, Any] = {
-            "request": self.request,
-            "agent": self.agent,
-            "sent": list(self.sent[-REMEMBERED:]),
-            "attempts": dict(self.attempts),
-            "heads": dict(self.heads),
-            "gave_up": list(self.gave_up),
-        }
-        while value["sent"] and len(msgspec.json.encode(value)) > MEMORY_BYTES:
-            value["sent"] = value["sent"][1:]
-        return value
-
-
-@dataclass(frozen=True)
 class Feedback:
     """One task to give: the key makes it one for ever, `event` is what is remembered of it."""
 
@@ -154,9 +122,19 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class Withdrawal:
+    """A task of ours that nobody needs any more, should it still wait."""
+
+    event: str
+    agent: str
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Decision:
-    """What to do about one request: tasks to give, then what to remember (None: nothing changed) and where, and
-    the kinds of events that are given up on with it.
+    """What to do about one request: tasks to take back where they still wait, tasks to give, then what to remember
+    (None: nothing changed) and where, and the kinds of events that are given up on with it.
     """
 
     agent: str
@@ -164,24 +142,29 @@ class Decision:
     remember: Memory | None = None
     keepers: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
+    withdrawals: tuple[Withdrawal, ...] = ()
 
 
 def decide(fleet: Sequence[Gathered], *, attempts: int) -> list[Decision]:
     """Which agents are to be told what: each event once, at most for `attempts` commits without success, never
-    about a request that is closed, and one agent per request.
+    about a request that is closed, and one agent per request; and what waits to be done for nothing.
     """
     silent = {gathered.agent for gathered in fleet if gathered.state != "known" and not gathered.ended}
     decisions = []
     for request in _requests(fleet):
         view = request.view
-        if view.state != "open" or (view.stale and view.error):
+        if view.stale and view.error:
             continue
         before = _remembered(request)
+        if view.state != "open":
+            if before.waiting:
+                decisions.append(_remembering(request, before, replace(before, waiting={}), before.agent, ()))
+            continue
         # Who was told before and does not answer right now is still at it: telling another would have two do it.
         if before.agent in silent:
             continue
         decision = _decision(request, before, _addressee(request, before), attempts)
-        if decision.tasks or decision.remember is not None:
+        if decision.tasks or decision.withdrawals or decision.remember is not None:
             decisions.append(decision)
     return decisions
 
@@ -192,7 +175,8 @@ def _remembered(request: _Request) -> Memory:
     found = [read_memory(g.value(MEMORY_KEY), name) for g in request.on_it]
     fullest = max(found, key=lambda memory: len(memory.sent))
     sent = dict.fromkeys(event for memory in (fullest, *found) for event in memory.sent)
-    return replace(fullest, sent=tuple(sent)[-REMEMBERED:])
+    waiting = {event: task for memory in (*found, fullest) for event, task in memory.waiting.items()}
+    return replace(fullest, sent=tuple(sent)[-REMEMBERED:], waiting=waiting)
 
 
 def _addressee(request: _Request, before: Memory) -> Gathered:
@@ -200,33 +184,6 @@ def _addressee(request: _Request, before: Memory) -> Gathered:
     told = [g for g in request.on_it if g.agent == before.agent]
     at_head = [g for g in request.on_it if g.value("git_head") == request.view.head]
     return (told or at_head or request.on_it)[0]
-
-
-def request_name(repository: str, number: int) -> str:
-    """How a request is called in keys."""
-    return f"{_short(repository, 200)}#{number}"
-
-
-def _short(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def read_memory(value: Any, request: str) -> Memory:
-    """What is remembered of this request; empty when it is about another, or not ours."""
-    if not isinstance(value, Mapping) or value.get("request") != request:
-        return Memory(request)
-    sent, attempts, gave_up = value.get("sent"), value.get("attempts"), value.get("gave_up")
-    heads, agent = value.get("heads"), value.get("agent")
-    return Memory(
-        request,
-        agent if isinstance(agent, str) else "",
-        tuple(map(str, sent)) if isinstance(sent, list) else (),
-        {str(k): v for k, v in attempts.items() if isinstance(v, int)} if isinstance(attempts, Mapping) else {},
-        {str(k): str(v) for k, v in heads.items()} if isinstance(heads, Mapping) else {},
-        tuple(map(str, gave_up)) if isinstance(gave_up, list) else (),
-    )
 
 
 def _decision(request: _Request, before: Memory, agent: Gathered, limit: int) -> Decision:
@@ -253,13 +210,39 @@ def _decision(request: _Request, before: Memory, agent: Gathered, limit: int) ->
         tasks.append(feedback)
     told = agent.agent if tasks else before.agent
     after = Memory(before.request, told, tuple(sent[-REMEMBERED:]), counts, heads, tuple(sorted(gave_up)))
+    needed = {event: task for event, task in before.waiting.items() if _why_not_any_more(view, event, sent) is None}
+    return _remembering(request, before, replace(after, waiting=needed), agent.agent, tuple(tasks))
+
+
+def _remembering(request: _Request, before: Memory, after: Memory, agent: str, tasks: tuple[Feedback, ...]) -> Decision:
+    """The decision that leads from one memory to the other: what is no longer waited for is taken back."""
     value, empty = after.to_value(), Memory(before.request).to_value()
     keepers = tuple(
         g.agent for g in request.on_it if read_memory(g.value(MEMORY_KEY), before.request).to_value() != value
     )
     remember = after if keepers and value != empty else None
-    given_up = tuple(sorted(gave_up - set(before.gave_up)))
-    return Decision(agent.agent, tuple(tasks), remember, keepers if remember else (), given_up)
+    given_up = tuple(sorted(set(after.gave_up) - set(before.gave_up)))
+    withdrawals = tuple(
+        Withdrawal(event, *task, _why_not_any_more(request.view, event, after.sent) or "")
+        for event, task in before.waiting.items()
+        if event not in after.waiting
+    )
+    return Decision(agent, tasks, remember, keepers if remember else (), given_up, withdrawals)
+
+
+def _why_not_any_more(view: PullRequestView, event: str, told: Sequence[str]) -> str | None:
+    """Why a task that was given for an event is for nothing by now; None: it is still to be done."""
+    at = view.head[:12]
+    if view.state != "open":
+        return f"pull request {view.number} is {view.state}"
+    if event.startswith("review:"):
+        return None if view.reviews == "changes_requested" else "nobody asks for changes any more"
+    if event == f"{at}:checks" or not at:
+        return None
+    # Where the newer commit fails, too, its own task takes the place of this one.
+    if view.checks == "failing" and f"{at}:checks" not in told:
+        return None
+    return f"pull request {view.number} has a newer commit, {at}"
 
 
 def _events(request: _Request, agent: str, name: str) -> list[Feedback]:
@@ -286,7 +269,7 @@ def _events(request: _Request, agent: str, name: str) -> list[Feedback]:
         )
         title = f"Changes wanted on pull request {view.number}"
         # By the review, not the commit: it stands until its author looks again, however often is pushed.
-        event = f"review:{_short(str(review.get('id')), 60)}"
+        event = f"review:{short(str(review.get('id')), 60)}"
         events.append(Feedback(agent, "review", f"{name}:{event}", event, title, prompt))
     return events
 
@@ -299,6 +282,10 @@ class FeedbackPort(Protocol):
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
         """Queue a task for the agent, or find the one with this key; its id. Raises `QuarterdeckError`."""
+        ...
+
+    async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
+        """Cancel a task that waits. Raises `Conflict` (it runs or is over), `NotFound`, else `QuarterdeckError`."""
         ...
 
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
@@ -348,17 +335,41 @@ class FeedbackRounds:
         return news
 
     async def _carry_out(self, decision: Decision, done: list[Given | GivenUp]) -> None:
+        waiting, taken_back = await self._withdrawn(decision)
+        if len(waiting) == len(decision.withdrawals) and not decision.tasks and not decision.given_up and waiting:
+            return
         try:
             for task in decision.tasks:
                 task_id = await self._port.give_task(
                     decision.agent, task.prompt, title=task.title, idempotency_key=task.key
                 )
                 done.append(Given(decision.agent, task_id, task.kind, task.key))
+                waiting[task.event] = (decision.agent, task_id)
             if decision.remember is None:
                 return
             done += [GivenUp(decision.agent, kind, decision.remember.request) for kind in decision.given_up]
+            memory = decision.remember.without(taken_back)
+            memory = replace(memory, waiting={**memory.waiting, **waiting})
             # The one that is told first: it is the one that decides when only one of them was reached.
             for agent in sorted(decision.keepers, key=lambda name: name != decision.agent):
-                await self._port.set_metadata(agent, {MEMORY_KEY: decision.remember.to_value()})
+                await self._port.set_metadata(agent, {MEMORY_KEY: memory.to_value()})
         except QuarterdeckError as error:
             log.warning("feedback for %s waits: %s", decision.agent, error.message)
+
+    async def _withdrawn(self, decision: Decision) -> tuple[dict[str, tuple[str, str]], list[str]]:
+        """Take tasks back; those whose agent could not be asked, to be asked the next round, and the events of those
+        that waited indeed.
+        """
+        unknown: dict[str, tuple[str, str]] = {}
+        taken_back: list[str] = []
+        for task in decision.withdrawals:
+            try:
+                await self._port.withdraw_task(task.agent, task.task_id, task.reason)
+                taken_back.append(task.event)
+                log.info("task %s of %s was taken back: %s", task.task_id, task.agent, task.reason)
+            except (Conflict, NotFound):
+                pass  # it runs or is over, or its agent is gone: nothing waits
+            except QuarterdeckError as error:
+                unknown[task.event] = (task.agent, task.task_id)
+                log.info("task %s of %s waits for nothing: %s", task.task_id, task.agent, error.message)
+        return unknown, taken_back

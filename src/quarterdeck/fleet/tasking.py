@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, error_from_json
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable, error_from_json
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.model import derive_status
 from quarterdeck.metadata.model import check_key
@@ -61,6 +61,14 @@ class Tasking(FleetCore):
             task_id = running.id
         # Asked for anew: the link may have been dropped, and its client closed, since the first answer.
         return await (await self.client(name)).cancel(task_id, incarnation=facts.incarnation)
+
+    async def withdraw_task(self, name: str, task_id: str, reason: str) -> Task:
+        """Cancel a task that waits. Raises `Conflict` when it runs or is over, `NotFound`, `Unavailable`."""
+        try:
+            client = await self.client(name)
+        except Conflict as error:  # it comes up: what waits there is not known yet
+            raise Unavailable(error.message, hint=error.hint) from error
+        return await client.withdraw(task_id, reason)
 
     async def answer(self, name: str, attention_id: str, answer: str) -> Attention:
         """Answer what an agent asks. Raises `NotFound`, `Conflict` (answered before), `InvalidInput`."""

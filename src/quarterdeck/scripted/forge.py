@@ -15,7 +15,7 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 from quarterdeck.scripted import forge_payloads as payloads
 
 Fault = Literal["none", "unauthorized", "rate_limit", "not_found", "error", "cut", "slow", "garbage"]
-_PULLS = re.compile(r"/repos/([^/]+/[^/]+)/pulls(?:/(\d+)(/reviews)?)?\Z")
+_PULLS = re.compile(r"/repos/([^/]+/[^/]+)/pulls(?:/(\d+)(/reviews(?:/(\d+)/comments)?)?)?\Z")
 _COMMIT = re.compile(r"/repos/([^/]+/[^/]+)/commits/([0-9a-f]+)/(check-runs|status)\Z")
 SLOW_SECONDS = 30.0
 Item = TypeVar("Item")
@@ -74,6 +74,8 @@ class Forge:
     def __init__(self, *, token: str | None = None, page_size: int = 100) -> None:
         self.url = ""
         self.fault: Fault = "none"
+        self.slow_at = ""  # what is in the addresses that are slow; how many of them wait now
+        self.waiting = 0
         self.retry_after: int | None = None
         self.limit = 5000
         self.used = 0
@@ -108,12 +110,22 @@ class Forge:
         self.statuses.setdefault((repository, sha), {})[context] = state
 
     def review(
-        self, repository: str, number: int, author: str, state: str, text: str = "", *, association: str = "MEMBER"
+        self,
+        repository: str,
+        number: int,
+        author: str,
+        state: str,
+        text: str = "",
+        *,
+        association: str = "MEMBER",
+        comments: Sequence[tuple[str, int | None, str]] = (),
     ) -> None:
-        """Review a request: APPROVED, CHANGES_REQUESTED, COMMENTED or DISMISSED."""
+        """Review a request: APPROVED, CHANGES_REQUESTED, COMMENTED or DISMISSED. `comments` on its changes: path, line
+        (None: the line is no longer among the changes) and text.
+        """
         pull = self.pulls[repository][number]
         facts = {"id": number * 1000 + len(pull.reviews), "author": author, "state": state, "text": text}
-        pull.reviews.append({**facts, "sha": pull.sha, "association": association})
+        pull.reviews.append({**facts, "sha": pull.sha, "association": association, "comments": list(comments)})
         pull.touch()
 
     def close(self, repository: str, number: int, *, merged: bool = False) -> None:
@@ -163,9 +175,11 @@ class Forge:
     async def _answer(
         self, path: str, query: str, headers: dict[bytes, bytes]
     ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-        if self.fault == "slow":  # until the forge ends, at most
+        if self.fault == "slow" and self.slow_at in f"{path}?{query}":  # until the forge ends, at most
+            self.waiting += 1
             with anyio.move_on_after(SLOW_SECONDS):
                 await self._cured.wait()
+            self.waiting -= 1
         if self.fault == "error":
             return 500, _message("Server Error"), []
         if self.fault == "rate_limit":
@@ -190,6 +204,13 @@ class Forge:
             pull = known.get(int(number))
             if pull is None:
                 return 404, _message("Not Found"), []
+            if match[4]:
+                review = next((r for r in pull.reviews if r["id"] == int(match[4])), None)
+                if review is None:
+                    return 404, _message("Not Found"), []
+                some, extra = self._page(path, list(enumerate(review["comments"], 1)), query)
+                written = [payloads.review_comment(self.url, repository, pull.number, review, *item) for item in some]
+                return 200, _json(written), extra
             if match[3]:
                 reviews, extra = self._page(path, pull.reviews, query)
                 return 200, _json([payloads.review(self.url, repository, pull.number, r) for r in reviews]), extra

@@ -156,6 +156,38 @@ def review(url: str, path: str, number: int, facts: dict[str, Any]) -> dict[str,
     }
 
 
+def review_comment(
+    url: str, path: str, number: int, review: dict[str, Any], index: int, comment: tuple[str, int | None, str]
+) -> dict[str, Any]:
+    """A `ReviewComment`: path, line and text, among those of a review."""
+    file, line, text = comment
+    own = f"{url}/repos/{path}/pulls/comments/{index}"
+    html = f"{url}/{path}/pull/{number}#discussion_r{index}"
+    pull_url = f"{url}/repos/{path}/pulls/{number}"
+    return {
+        "url": own,
+        "pull_request_review_id": review["id"],
+        "id": index,
+        "node_id": f"PRRC_{index}",
+        "diff_hunk": "@@ -1 +1 @@",
+        "path": file,
+        "position": line,
+        "original_position": 1,
+        "line": line,
+        "original_line": 1,
+        "commit_id": review["sha"],
+        "original_commit_id": review["sha"],
+        "user": user(url, review["author"]),
+        "body": text,
+        "created_at": SINCE,
+        "updated_at": SINCE,
+        "html_url": html,
+        "pull_request_url": pull_url,
+        "author_association": review["association"],
+        "_links": {"self": {"href": own}, "html": {"href": html}, "pull_request": {"href": pull_url}},
+    }
+
+
 def check_run(url: str, path: str, sha: str, index: int, name: str, conclusion: str | None) -> dict[str, Any]:
     """A `CheckRun`; a conclusion of None: it still runs."""
     return {

@@ -130,6 +130,9 @@ class SidecarApi:
                 web.Param("wait", float, 0.0, "seconds to wait for its end", minimum=0, maximum=MAX_WAIT_SECONDS),)),
             route("POST", "/v1/tasks/{id}/cancel", self.cancel, "Cancel a task, waiting or running",
                   answer=Task, status=202, query=(_FENCE,), errors=(NotFound, Conflict)),
+            route("POST", "/v1/tasks/{id}/withdraw", self.withdraw, "Cancel a task, but only while it waits",
+                  answer=Task, query=(_FENCE, web.Param("reason", str, None, "why, for the task's history")),
+                  errors=(NotFound, Conflict)),
             route("POST", "/v1/tasks/{id}/release", self.release, "Let a held task run",
                   answer=Task, query=(_FENCE,), errors=(NotFound, Conflict)),
             route("GET", "/v1/log", self.log, "Conversation and tool calls, newest first", answer=LogPage, query=(
@@ -222,6 +225,11 @@ class SidecarApi:
         """`POST /v1/tasks/{id}/cancel`."""
         self._fence(call)
         return self._session.cancel(call.path["id"])
+
+    async def withdraw(self, call: web.Call) -> Task:
+        """`POST /v1/tasks/{id}/withdraw`: 409 for one that runs or is over."""
+        self._fence(call)
+        return self._session.withdraw(call.path["id"], call.query["reason"] or "")
 
     async def release(self, call: web.Call) -> Task:
         """`POST /v1/tasks/{id}/release`."""

@@ -184,6 +184,10 @@ class SidecarClient:
         path = f"/v1/tasks/{_segment(task_id)}/cancel"
         return await self.call(Task, "POST", path, params={"incarnation": incarnation})
 
+    async def withdraw(self, task_id: str, reason: str) -> Task:
+        """Cancel a task that waits. Raises `Conflict` when it runs or is over, `NotFound`."""
+        return await self.call(Task, "POST", f"/v1/tasks/{task_id}/withdraw", params={"reason": reason})
+
     async def release(self, task_id: str) -> Task:
         """Let a held task run."""
         return await self.call(Task, "POST", f"/v1/tasks/{_segment(task_id)}/release")

@@ -321,6 +321,14 @@ class Session:
         self.pump()
         return self.store.task(task_id)
 
+    def withdraw(self, task_id: str, reason: str) -> Task:
+        """Cancel a task that waits. Raises `NotFound`, `Conflict` when it runs or is over: it is left as it is."""
+        detail = f"canceled before it was started{': ' if reason else ''}{reason[:200]}"
+        if not self.turns.cancel_waiting(task_id, self.incarnation, detail=detail):
+            raise Conflict(f"task {task_id} runs already", hint="cancel it, or wait for its end")
+        self.pump()
+        return self.store.task(task_id)
+
     def runs(self, task_id: str) -> bool:
         """Whether that is the task that runs."""
         return self.turns.current is not None and self.turns.current.id == task_id

@@ -80,7 +80,10 @@ class Store(Journal):
             found = self.task_of_key(key)
             if found is not None:
                 if found.description != description:
-                    raise Conflict(f"the idempotency key {key!r} belongs to another task, {found.id}")
+                    raise Conflict(
+                        f"the idempotency key {key!r} belongs to another task, {found.id}",
+                        details={"idempotency_key": key, "task_id": found.id},
+                    )
                 return found, False
             self.db.execute(
                 "INSERT INTO tasks (id, idempotency_key, description, origin, state, held, queued_at)"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput, NotFound, Unavailable
-from quarterdeck.fleet.facts import parse_filter
+from quarterdeck.fleet.facts import Gathered, parse_filter
 from quarterdeck.fleet.metadata import Ended, Starting, gather
 from quarterdeck.metadata.model import iso
 
@@ -112,3 +112,27 @@ async def test_a_thousand_agents_with_some_hanging_and_some_dead() -> None:
     assert took < 2
     assert sum(g.state == "known" for g in found) == 900
     assert [g.agent for g in found] == [f"a{n}" for n in range(1000)]
+
+
+def test_what_could_not_be_collected_is_neither_found_nor_ruled_out() -> None:
+    def of(name: str, **entries: Any) -> Gathered:
+        return Gathered(agent=name, state="known", data=entries)
+
+    failed = {"value": None, "error": "github refuses the token (HTTP 401)"}
+    fleet = [
+        of("has", pr={"value": 7, "error": None}, branch={"value": "x", "error": None}),
+        of("old", pr={"value": 7, "error": "no network"}, branch={"value": "x", "error": None}),
+        of("none", pr={"value": None, "error": None}, branch={"value": "x", "error": None}),
+        of("fails", pr=failed, branch={"value": "x", "error": None}),
+        of("elsewhere", pr=failed, branch={"value": "y", "error": None}),
+        Gathered(agent="away", state="unreachable", error="no answer within 1 s"),
+    ]
+    found, unknown = parse_filter("branch=x,pr=7").split(fleet)
+    assert found == {"has", "old"}
+    assert [(u.agent, u.state, u.error) for u in unknown] == [
+        ("fails", "not_collected", failed["error"]),
+        ("away", "unreachable", "no answer within 1 s"),
+    ]
+    found, unknown = parse_filter("!pr").split(fleet)
+    assert found == {"none"}
+    assert [u.agent for u in unknown] == ["fails", "elsewhere", "away"]

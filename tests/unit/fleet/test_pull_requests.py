@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from quarterdeck.errors import Unavailable
+from quarterdeck.errors import Conflict, QuarterdeckError, Unavailable
 from quarterdeck.fleet.facts import Gathered
-from quarterdeck.fleet.pull_requests import MEMORY_KEY, Decision, FeedbackRounds, Given, GivenUp, decide, grouped
+from quarterdeck.fleet.pull_request_memory import MEMORY_KEY
+from quarterdeck.fleet.pull_requests import Decision, FeedbackRounds, Given, GivenUp, decide, grouped
 
 
 def agent(name: str, **facts: Any) -> Gathered:
@@ -196,6 +197,13 @@ class Port:
         self.tasks: dict[str, str] = {}
         self.memory: dict[str, Any] = {}
         self.fails_to_remember = False
+        self.withdrawn: list[tuple[str, str, str]] = []
+        self.unwilling: type[QuarterdeckError] | None = None
+
+    async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
+        self.withdrawn.append((agent, task_id, reason))
+        if self.unwilling is not None:
+            raise self.unwilling("no")
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
         return self.tasks.setdefault(idempotency_key, f"task-{len(self.tasks)}")
@@ -238,3 +246,90 @@ async def test_giving_up_is_reported_once() -> None:
     for head in ("b", "c", "d"):
         told += await rounds.round([remembering(agent("a", pull_request_head=head * 40), port.memory[MEMORY_KEY])])
     assert told == [GivenUp("a", "checks", "h/o/r#7")]
+
+
+CLOSED = {"pull_request_state": "merged"}
+NEWER = {"pull_request_head": "b" * 40}
+WAITS = f"{'a' * 12}:checks"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (CLOSED, "pull request 7 is merged"),
+        ({"pull_request_state": "closed"}, "pull request 7 is closed"),
+        ({**NEWER, "pull_request_check_status": "passing"}, f"pull request 7 has a newer commit, {'b' * 12}"),
+        ({**NEWER, "pull_request_check_status": "pending"}, f"pull request 7 has a newer commit, {'b' * 12}"),
+        (NEWER, f"pull request 7 has a newer commit, {'b' * 12}"),  # it has a task of its own
+        ({"pull_request_check_status": "pending"}, None),  # the same commit is tested again
+        ({"pull_request_check_status": "passing"}, None),
+    ],
+)
+async def test_a_task_that_is_for_nothing_by_now_is_taken_back(now: dict[str, Any], reason: str | None) -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=3)
+    await rounds.round([agent("a")])
+    assert port.memory[MEMORY_KEY]["waiting"] == {WAITS: ["a", "task-0"]}
+    await rounds.round([remembering(agent("a", **now), port.memory[MEMORY_KEY])])
+    assert port.withdrawn == ([] if reason is None else [("a", "task-0", reason)])
+    assert (WAITS in port.memory[MEMORY_KEY]["waiting"]) == (reason is None)
+    # Once; also when it ran already.
+    await rounds.round([remembering(agent("a", **now), port.memory[MEMORY_KEY])])
+    assert len(port.withdrawn) == (0 if reason is None else 1)
+
+
+@pytest.mark.anyio
+async def test_a_newer_commit_that_gets_no_task_leaves_the_one_of_the_older() -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=1)
+    await rounds.round([agent("a")])
+    assert await rounds.round([remembering(agent("a", **NEWER), port.memory[MEMORY_KEY])]) == [
+        GivenUp("a", "checks", "h/o/r#7")
+    ]
+    assert port.withdrawn == []
+
+
+@pytest.mark.anyio
+async def test_a_review_that_is_approved_by_now_is_taken_back() -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=3)
+    decided = {"pull_request_review_decision": "changes_requested"}
+    await rounds.round([asked("a", review(1), **decided)])
+    await rounds.round([remembering(asked("a", review(1), **decided, **NEWER), port.memory[MEMORY_KEY])])
+    assert port.withdrawn == [], "it stands, however often is pushed"
+    approved = asked("a", pull_request_review_decision="approved")
+    await rounds.round([remembering(approved, port.memory[MEMORY_KEY])])
+    assert port.withdrawn == [("a", "task-0", "nobody asks for changes any more")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("unwilling", "times"), [(Conflict, 1), (Unavailable, 2)])
+async def test_a_task_whose_agent_cannot_be_asked_is_taken_back_later(
+    unwilling: type[QuarterdeckError], times: int
+) -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=3)
+    await rounds.round([agent("a")])
+    port.unwilling = unwilling
+    for _ in range(2):
+        await rounds.round([remembering(agent("a", **CLOSED), port.memory[MEMORY_KEY])])
+    assert len(port.withdrawn) == times
+
+
+@pytest.mark.anyio
+async def test_what_was_taken_back_before_it_began_was_no_attempt() -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=2)
+    await rounds.round([agent("a")])
+    for head in "bcdef":
+        pushed = agent("a", pull_request_head=head * 40, pull_request_check_status="pending")
+        assert await rounds.round([remembering(pushed, port.memory[MEMORY_KEY])]) == []
+        assert port.memory[MEMORY_KEY]["attempts"] == {}
+        failing = remembering(agent("a", pull_request_head=head * 40), port.memory[MEMORY_KEY])
+        [told] = await rounds.round([failing])
+        assert isinstance(told, Given)
+    port.unwilling = Conflict  # this one the agent began
+    pushed = agent("a", pull_request_head="1" * 40, pull_request_check_status="pending")
+    await rounds.round([remembering(pushed, port.memory[MEMORY_KEY])])
+    assert port.memory[MEMORY_KEY]["attempts"] == {"checks": 1}

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MAX_PAGES = 20
+# Of a repository's requests, newest first; ours is asked for alone where it is not among them.
+LISTING_PAGES = 3
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_TOKEN_BYTES = 64 * 1024
 RESERVE_SHARE = 0.1
@@ -34,15 +36,20 @@ TIMEOUT_SECONDS = 4.0
 # Without a token a forge gives a few dozen answers an hour, and unchanged ones count too.
 ANONYMOUS_SECONDS = 600.0
 Keep = Callable[[Any], Any]
+Enough = Callable[[list[Any]], bool]
 
 
 @dataclass(frozen=True)
 class Document:
-    """An answer: what was kept of it, when it was got, and why it is not newer (None: it is new enough)."""
+    """An answer: what was kept of it, when it was got, and why it is not newer (None: it is new enough).
+
+    `whole` is false where a list goes on behind the pages that were asked for.
+    """
 
     data: Any
     fetched_at: float
     error: str | None = None
+    whole: bool = True
 
 
 class Forge:
@@ -66,19 +73,23 @@ class Forge:
             await self._client.aclose()
             self._client = None
 
-    async def pages(self, path: str, keep: Keep, max_age: float) -> Document:
-        """All pages of a list in one, at most `MAX_PAGES`; each is asked for on its own condition."""
+    async def pages(
+        self, path: str, keep: Keep, max_age: float, *, most: int = MAX_PAGES, enough: Enough | None = None
+    ) -> Document:
+        """The pages of a list in one, at most `most`, and none after the one with which the items are `enough`;
+        each is asked for on its own condition.
+        """
         items: list[Any] = []
         oldest, error = time.time(), None
         address: str | None = self.api + path
-        for _ in range(MAX_PAGES):
-            if address is None:
+        for _ in range(most):
+            if address is None or (items and enough is not None and enough(items)):
                 break
             cached = await self._fetched(address, keep, max_age)
             items += cached.data
             oldest, error = min(oldest, cached.fetched_at), error or cached.error
             address = cached.next
-        return Document(items, oldest, error)
+        return Document(items, oldest, error, address is None)
 
     async def get(self, path: str, keep: Keep, max_age: float) -> Document:
         """One answer. Raises `Unavailable` when nothing is known and the forge does not tell it."""
@@ -133,7 +144,9 @@ class Forge:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise Unavailable(f"{self._what} cannot be reached: {type(error).__name__}") from error
         if response.status_code == 304:
-            pass
+            # A full page stays as it is when one more begins behind it.
+            if "link" in response.headers:
+                cached.next = self._next_page(response)
         elif response.status_code == 200:
             try:
                 cached.data = keep(msgspec.json.decode(bytes(body)))

@@ -32,7 +32,7 @@ PRUNE_SECONDS = 3600.0
 MOST_UNSAVED = 500
 _LOOK_AGAIN_SECONDS = 0.03
 # Raised whenever a collector keeps something else of an answer, so that it never meets the old form.
-FORM = 2
+FORM = 3
 
 
 class Cached(msgspec.Struct):

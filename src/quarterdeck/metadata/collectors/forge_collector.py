@@ -13,7 +13,13 @@ from quarterdeck import config
 from quarterdeck.config import ForgeTable
 from quarterdeck.metadata.collector import DEADLINE_SECONDS, Known, Trigger
 from quarterdeck.metadata.collectors import gitfiles, remotes
-from quarterdeck.metadata.collectors.forge import FRESH_SECONDS, Document, Forge, read_token
+from quarterdeck.metadata.collectors.forge import (
+    FRESH_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Document,
+    Forge,
+    read_token,
+)
 from quarterdeck.metadata.collectors.gitremotes import Remotes
 from quarterdeck.metadata.collectors.pull_request import KEYS, PullRequest, facts, no_request
 from quarterdeck.metadata.collectors.remotes import Remote
@@ -58,6 +64,7 @@ class ForgeCollector(ABC):
         self._own_hosts = frozenset(host.lower() for host in table.hosts)
         self._remotes = Remotes()
         self._forges: dict[str, Forge] = {}
+        self._unfinished: float | None = None
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -81,7 +88,19 @@ class ForgeCollector(ABC):
         seen = Seen()
         # A little less than the interval, so that an answer asked for in step is not just young enough.
         age = forge.interval * 0.8 if max_age is None else max_age
-        found = await self._request(forge, target, seen, age)
+        now = time.time()
+        # What a round got before its deadline ended it counts for the next, or a slow forge would be asked for the
+        # same first pages for ever. Not for long: else the facts would be of a state that never was.
+        if self._unfinished is None or now - self._unfinished > LONGEST_PAUSE_SECONDS:
+            self._unfinished = now
+        elif max_age is None:
+            age = max(age, now - self._unfinished)
+        try:
+            found = await self._request(forge, target, seen, age)
+        except Exception:
+            self._unfinished = None
+            raise
+        self._unfinished = None
         values = no_request() if found is None else facts(found)
         return {key: Known(value, seen.error, seen.at) for key, value in values.items()}
 

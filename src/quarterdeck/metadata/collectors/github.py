@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from quarterdeck.metadata.collectors.forge import Forge, together
+from quarterdeck.metadata.collectors.forge import LISTING_PAGES, Forge, together
 from quarterdeck.metadata.collectors.forge_collector import ForgeCollector, Seen, Target
 from quarterdeck.metadata.collectors.pull_request import (
     ChangeRequest,
@@ -19,6 +19,10 @@ from quarterdeck.metadata.collectors.pull_request import (
 GOOD = frozenset({"success", "neutral", "skipped"})
 # Whoever has a GitHub account may review a public repository; what these write may become an agent's task.
 TRUSTED = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
+# Of the reviews that ask for changes, and of their comments: more would not fit into the fact.
+MOST_COMMENTED = 5
+MOST_COMMENTS = 20
+COMMENT_CHARACTERS = 500
 
 
 class GithubCollector(ForgeCollector):
@@ -36,17 +40,21 @@ class GithubCollector(ForgeCollector):
     async def _request(self, forge: Forge, target: Target, seen: Seen, max_age: float) -> PullRequest | None:
         base = f"/repos/{quote(target.repository.path)}"
         label = f"{target.source.owner}:{target.branch}"
-        listing = seen.take(
-            await forge.pages(f"{base}/pulls?state=open&sort=updated&direction=desc&per_page=100", _keep_pulls, max_age)
+        listing = await forge.pages(
+            f"{base}/pulls?state=open&sort=updated&direction=desc&per_page=100",
+            _keep_pulls,
+            max_age,
+            most=LISTING_PAGES,
+            enough=lambda pulls: _of_branch(pulls, label) is not None,
         )
-        found = next((pull for pull in listing if _same_branch(pull["label"], label)), None)
+        found = _of_branch(seen.take(listing), label)
         if found is None:
-            # Perhaps it is closed: asked for this branch alone, and not so often.
-            query = f"state=all&head={quote(label, safe='')}&sort=updated&direction=desc&per_page=1"
-            ended = seen.take(await forge.get(f"{base}/pulls?{query}", _keep_pulls, max_age * 4))
-            if not ended or not _same_branch(ended[0]["label"], label):
+            # Perhaps it is closed: asked for this branch alone, and not so often, unless it may be further back.
+            query = f"state=all&head={quote(label, safe='')}&sort=updated&direction=desc&per_page=20"
+            age = max_age * 4 if listing.whole else max_age
+            found = _of_branch(seen.take(await forge.get(f"{base}/pulls?{query}", _keep_pulls, age)), label)
+            if found is None:
                 return None
-            found = ended[0]
         number = found["number"]
         whole = await forge.get(f"{base}/pulls/{number}", _keep_pull, max_age)
         pull = seen.take(whole)
@@ -58,6 +66,19 @@ class GithubCollector(ForgeCollector):
         )
         reviews, runs, statuses = (seen.take(document) for document in documents)
         latest = latest_reviews(reviews)
+        asking = [review for review in latest if review["state"] == "CHANGES_REQUESTED"]
+        comments = await together(
+            *(
+                forge.get(
+                    f"{base}/pulls/{number}/reviews/{review['id']}/comments?per_page={MOST_COMMENTS}",
+                    _keep_comments,
+                    max_age,
+                )
+                for review in asking[:MOST_COMMENTED]
+            )
+        )
+        remarks: list[list[str]] = [seen.take(document) for document in comments]
+        remarks += [[]] * (len(asking) - len(remarks))
         failing = tuple(Check(c["name"], c["url"]) for c in (*runs, *statuses) if c["result"] == "failing")
         pending = sum(c["result"] == "pending" for c in (*runs, *statuses))
         return PullRequest(
@@ -71,15 +92,21 @@ class GithubCollector(ForgeCollector):
             checks=summary_of(len(failing), pending, len(runs) + len(statuses) - len(failing) - pending),
             failing=failing,
             change_requests=tuple(
-                ChangeRequest(str(r["id"]), r["author"], r["text"], r["url"])
-                for r in latest
-                if r["state"] == "CHANGES_REQUESTED"
+                ChangeRequest(str(review["id"]), review["author"], "\n\n".join(filter(None, words)), review["url"])
+                for review, more in zip(asking, remarks, strict=True)
+                for words in ([review["text"], *more],)
             ),
             head=sha,
             base=pull["base"],
             updated_at=pull["updated_at"],
             repository=f"{target.repository.host}/{target.repository.path}",
         )
+
+
+def _of_branch(pulls: list[dict[str, Any]], label: str) -> dict[str, Any] | None:
+    """The request of a branch: an open one before one that has ended, then the first."""
+    ours = [pull for pull in pulls if _same_branch(pull["label"], label)]
+    return next((pull for pull in ours if pull["open"]), ours[0] if ours else None)
 
 
 def _same_branch(one: str, other: str) -> bool:
@@ -111,7 +138,10 @@ def decision(latest: list[dict[str, Any]], requested: int) -> Decision:
 
 
 def _keep_pulls(answer: Any) -> Any:
-    return [{"number": pull["number"], "label": pull["head"]["label"] or ""} for pull in answer]
+    return [
+        {"number": pull["number"], "label": pull["head"]["label"] or "", "open": pull["state"] == "open"}
+        for pull in answer
+    ]
 
 
 def _keep_pull(answer: Any) -> Any:
@@ -140,6 +170,15 @@ def _keep_reviews(answer: Any) -> Any:
             "url": review["html_url"],
         }
         for review in answer
+    ]
+
+
+def _keep_comments(answer: Any) -> Any:
+    return [
+        f"{comment['path']}:{line}: {text}" if line else f"{comment['path']}: {text}"
+        for comment in answer
+        for line in (comment.get("line") or comment.get("original_line"),)
+        for text in ((comment["body"] or "")[:COMMENT_CHARACTERS],)
     ]
 
 

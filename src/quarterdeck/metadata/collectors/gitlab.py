@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from quarterdeck.metadata.collectors.forge import Forge, together
+from quarterdeck.metadata.collectors.forge import LISTING_PAGES, Forge, together
 from quarterdeck.metadata.collectors.forge_collector import ForgeCollector, Seen, Target
+from quarterdeck.metadata.collectors.gitlab_notes import change_request, keep_notes, tell_all_requests
 from quarterdeck.metadata.collectors.pull_request import (
-    ChangeRequest,
     Check,
     Checks,
     Decision,
@@ -17,6 +18,8 @@ from quarterdeck.metadata.collectors.pull_request import (
 )
 
 _CHECKS: dict[str, Checks] = {"success": "passing", "failed": "failing", "canceled": "failing", "skipped": "none"}
+# What these pipelines test is a commit of GitLab's own making: the request merged into its target.
+_MERGED_REF = re.compile(r"refs/merge-requests/\d+/(merge|train)\Z")
 
 
 class GitlabCollector(ForgeCollector):
@@ -33,21 +36,25 @@ class GitlabCollector(ForgeCollector):
 
     async def _request(self, forge: Forge, target: Target, seen: Seen, max_age: float) -> PullRequest | None:
         base = f"/projects/{quote(target.repository.path, safe='')}"
-        listing = seen.take(
-            await forge.pages(
-                f"{base}/merge_requests?state=opened&order_by=updated_at&per_page=100", _keep_list, max_age
-            )
-        )
         # A stranger's fork may have a branch of the same name: the project that it comes from counts too.
         source: int | None = None
         if target.source.path.lower() != target.repository.path.lower():
             fork = f"/projects/{quote(target.source.path, safe='')}"
             source = seen.take(await forge.get(fork, _keep_project, max_age * 4))["id"]
-        found = _ours(listing, target.branch, source)
+        listing = await forge.pages(
+            f"{base}/merge_requests?state=opened&order_by=updated_at&per_page=100",
+            _keep_list,
+            max_age,
+            most=LISTING_PAGES,
+            enough=lambda items: _ours(items, target.branch, source) is not None,
+        )
+        found = _ours(seen.take(listing), target.branch, source)
         if found is None:
+            # Perhaps it is closed: asked for this branch alone, and not so often, unless it may be further back.
             query = f"state=all&source_branch={quote(target.branch, safe='')}&order_by=updated_at&per_page=20"
-            ended = seen.take(await forge.pages(f"{base}/merge_requests?{query}", _keep_list, max_age * 4))
-            found = _ours(ended, target.branch, source)
+            age = max_age * 4 if listing.whole else max_age
+            ended = await forge.pages(f"{base}/merge_requests?{query}", _keep_list, age)
+            found = _ours(seen.take(ended), target.branch, source)
             if found is None:
                 return None
         one = f"{base}/merge_requests/{found['number']}"
@@ -61,16 +68,21 @@ class GitlabCollector(ForgeCollector):
         notes: list[dict[str, Any]] = []
         if asking:
             notes = seen.take(
-                await forge.get(f"{one}/notes?sort=desc&order_by=created_at&per_page=50", _keep_notes, max_age)
-            )
-        checks = _CHECKS.get(merge["pipeline_status"], "pending") if merge["pipeline"] else "none"
-        jobs: list[dict[str, Any]] = []
-        if checks == "failing":
-            jobs = seen.take(
                 await forge.pages(
-                    f"{base}/pipelines/{merge['pipeline']}/jobs?scope[]=failed&per_page=100", _keep_jobs, max_age
+                    f"{one}/notes?sort=desc&order_by=created_at&per_page=100",
+                    keep_notes,
+                    max_age,
+                    most=LISTING_PAGES,
+                    enough=lambda found: tell_all_requests(found, asking),
                 )
             )
+        checks = checks_of(merge)
+        jobs: list[dict[str, Any]] = []
+        if checks == "failing":
+            # That of a fork's branch runs in the fork.
+            project = base if merge["pipeline_project"] is None else f"/projects/{merge['pipeline_project']}"
+            failed = f"{project}/pipelines/{merge['pipeline']}/jobs?scope[]=failed&per_page=100"
+            jobs = seen.take(await forge.pages(failed, _keep_jobs, max_age))
         return PullRequest(
             number=merge["number"],
             url=merge["url"],
@@ -82,7 +94,7 @@ class GitlabCollector(ForgeCollector):
             checks=checks,
             failing=tuple(Check(job["name"], job["url"]) for job in jobs)
             or ((Check("pipeline", merge["pipeline_url"]),) if checks == "failing" else ()),
-            change_requests=tuple(_change_request(name, notes, merge["url"]) for name in asking),
+            change_requests=tuple(change_request(name, merge["head"], notes, merge["url"]) for name in asking),
             head=merge["head"],
             base=merge["base"],
             updated_at=merge["updated_at"],
@@ -91,11 +103,23 @@ class GitlabCollector(ForgeCollector):
 
 
 def _ours(listing: list[dict[str, Any]], branch: str, source: int | None) -> dict[str, Any] | None:
-    """The newest request of this branch that comes from the project itself, or from the project `source`."""
-    for item in listing:
-        if item["branch"] == branch and item["source"] == (item["target"] if source is None else source):
-            return item
-    return None
+    """The newest request of this branch that comes from the project itself, or from the project `source`; an open
+    one before one that has ended.
+    """
+    ours = [
+        item
+        for item in listing
+        if item["branch"] == branch and item["source"] == (item["target"] if source is None else source)
+    ]
+    return next((item for item in ours if item["open"]), ours[0] if ours else None)
+
+
+def checks_of(merge: Mapping[str, Any]) -> Checks:
+    """The status of the newest commit's pipeline. GitLab shows that of the commit before until a new one begins."""
+    if not merge["pipeline"]:
+        return "none"
+    old = merge["pipeline_sha"] != merge["head"] and not _MERGED_REF.match(merge["pipeline_ref"])
+    return "pending" if old and merge["head"] else _CHECKS.get(merge["pipeline_status"], "pending")
 
 
 def decision(asking: list[str], reviewers: list[dict[str, Any]], approvals: dict[str, Any]) -> Decision:
@@ -107,14 +131,6 @@ def decision(asking: list[str], reviewers: list[dict[str, Any]], approvals: dict
     return "approved" if approvals["by"] else "none"
 
 
-def _change_request(name: str, notes: list[dict[str, Any]], url: str) -> ChangeRequest:
-    """A reviewer asks for changes without saying in which note: the last one written is the best we have."""
-    note = next((n for n in notes if n["author"] == name), None)
-    if note is None:
-        return ChangeRequest(f"by:{name}", name, "", url)
-    return ChangeRequest(str(note["id"]), name, note["text"], f"{url}#note_{note['id']}")
-
-
 def _keep_list(answer: Any) -> Any:
     return [
         {
@@ -122,6 +138,7 @@ def _keep_list(answer: Any) -> Any:
             "branch": item["source_branch"],
             "source": item["source_project_id"],
             "target": item["target_project_id"],
+            "open": item["state"] == "opened",
         }
         for item in answer
     ]
@@ -147,6 +164,9 @@ def _keep_one(answer: Any) -> Any:
         "updated_at": answer["updated_at"],
         "pipeline": pipeline.get("id"),
         "pipeline_status": pipeline.get("status"),
+        "pipeline_sha": pipeline.get("sha") or "",
+        "pipeline_ref": pipeline.get("ref") or "",
+        "pipeline_project": pipeline.get("project_id"),
         "pipeline_url": pipeline.get("web_url") or "",
     }
 
@@ -157,14 +177,6 @@ def _keep_approvals(answer: Any) -> Any:
 
 def _keep_reviewers(answer: Any) -> Any:
     return [{"name": item["user"]["username"], "state": item["state"]} for item in answer]
-
-
-def _keep_notes(answer: Any) -> Any:
-    return [
-        {"id": note["id"], "author": note["author"]["username"], "text": (note["body"] or "")[:4000]}
-        for note in answer
-        if not note.get("system")
-    ]
 
 
 def _keep_jobs(answer: Any) -> Any:
