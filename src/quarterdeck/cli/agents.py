@@ -12,11 +12,7 @@ import click
 from quarterdeck.cli import words, work
 from quarterdeck.cli.completion import agent_names
 from quarterdeck.cli.hubclient import HubClient, path_of
-<<<<<<< HEAD
-from quarterdeck.cli.options import agent, as_json, budget_options, emit, emit_line, text_from, told
-=======
-from quarterdeck.cli.options import agent, as_json, emit, emit_line, tell_unknown, text_from, told
->>>>>>> meta-b
+from quarterdeck.cli.options import agent, as_json, budget_options, emit, emit_line, tell_unknown, text_from, told
 from quarterdeck.cli.words import Json
 from quarterdeck.errors import Conflict, InvalidInput
 
