@@ -33,6 +33,7 @@ class Agents:
         self.most = 0
         self.order: list[str] = []
         self.refuses: set[str] = set()
+        self.kept_back: set[str] = set()
         for name in names:
             self.records[name] = AgentRecord(
                 id=name, name=name, project="p", role="coder", provider="x", repo="/r", base="main", created_at=1,
@@ -44,6 +45,10 @@ class Agents:
             )  # fmt: skip
             self.links[name] = SimpleNamespace(view=LinkView(facts=facts), refresh=self._refresh)
         self.limit = BusyLimit(0, cast(Crew, self), self._client)  # the limit proper is set by the tests
+
+    def keeps_back(self, name: str) -> bool:
+        """As the crew says it of an agent whose first task was called off."""
+        return name in self.kept_back
 
     async def _refresh(self, deadline: float) -> None:
         return None
