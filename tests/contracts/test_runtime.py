@@ -16,6 +16,7 @@ from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_api import PodmanApi, answers
 from quarterdeck.node.podman_cli import PodmanCli
 from quarterdeck.node.podman_real import real_spec
+from quarterdeck.node.podman_secrets import trial_mark
 from quarterdeck.node.runtime import CreateRequest, Runtime
 from support import podman_env
 from support.podman_env import IMAGE
@@ -345,13 +346,15 @@ async def test_a_user_that_the_container_does_not_know_is_the_callers_mistake(ru
     assert (await runtime.inspect(name)).container.state == "running"
 
 
-async def test_a_value_that_podman_does_not_take_leaves_the_old_one(runtime: Runtime, name: str) -> None:
+async def test_a_value_that_podman_does_not_take_leaves_the_old_one(
+    runtime: Runtime, name: str, tmp_path: Path
+) -> None:
     await runtime.set_secret(name, b"kept")
     with pytest.raises(QuarterdeckError):
         await runtime.set_secret(name, b"x" * 600_000)
     await runtime.run(CreateRequest(name, spec(secrets=(Secret(name, "env", "X"),))))
     assert await output(runtime, name, "sh", "-c", "echo -n $X") == "kept"
-    assert not [each for each in await runtime.secrets() if each.startswith("qd-trial")]
+    assert not [each for each in await runtime.secrets() if each.startswith(trial_mark(tmp_path))]
 
 
 async def test_followers_do_not_starve_calls(socket: Path, name: str, tmp_path: Path) -> None:

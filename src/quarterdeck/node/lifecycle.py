@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -15,6 +16,7 @@ from quarterdeck.node.model import ComponentRecord, Desired, Observed, ServiceRe
 from quarterdeck.node.probe import trouble
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, Outcome, ServiceResult
+from quarterdeck.node.runtime import Image
 
 _FOLDER_SECONDS = 3600
 Work = Callable[[ComponentRecord], Awaitable[ComponentResult]]
@@ -190,13 +192,14 @@ class Lifecycle:
     async def _recreate(self, each: ComponentRecord) -> None:
         """Make its container from the registry's definition, and let the registry know which one it is."""
         made = await self._context.made(self._service, each.spec)
-        try:
-            image = await self._runtime.image(each.spec.image)
-        except NotFound:
-            image = await self._context.image(each.spec.image)
+        image, by_id = await self._image(each)
         await self._runtime.remove(each.container_name)
         request = self._context.request(
-            made, name=each.container_name, generation=each.generation, operation=self._operation
+            made,
+            name=each.container_name,
+            generation=each.generation,
+            operation=self._operation,
+            image=image.id if by_id else "",
         )
         await self._runtime.create(request)
         await self._runtime.start(each.container_name)
@@ -205,6 +208,20 @@ class Lifecycle:
             made, each.container_name, each.generation, f"sha256:{image.id}", seen(container, Observed())
         )
         await self._context.store.write(lambda registry: registry.put_component(row))
+
+    async def _image(self, each: ComponentRecord) -> tuple[Image, bool]:
+        """The image that its generation ran where it is still here, and whether only its id leads to it: the tag may
+        mean another one by now. Otherwise what its name means."""
+        named: Image | None = None
+        with suppress(NotFound):
+            named = await self._runtime.image(each.spec.image)
+        entries = await self._context.store.read(lambda registry: registry.history(self._service))
+        ran = next((e for e in entries if e.ok and e.definition.component(each.name) == each.spec), None)
+        identity = ran.images.get(each.name, "").removeprefix("sha256:") if ran else ""
+        if identity and (named is None or named.id != identity):
+            with suppress(NotFound):
+                return await self._runtime.image(identity), True
+        return named or await self._context.image(each.spec.image), False
 
     async def _remove(self, each: ComponentRecord) -> ComponentResult:
         if each.desired == "ignore":

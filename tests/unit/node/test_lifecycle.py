@@ -17,6 +17,7 @@ from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import Healthcheck, Mutation, Secret, ServiceDef
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.results import PushRequest
+from quarterdeck.node.schema import SCHEMA
 from support.node_agent import component, deployed
 from support.podman_env import IMAGE, podman
 
@@ -263,7 +264,7 @@ async def test_a_second_agent_of_the_same_folder_is_refused(agent: NodeAgent, op
 async def test_snapshot_and_restore_bring_the_registry_back(agent: NodeAgent, name: str) -> None:
     await deployed(agent, ServiceDef(name, (component("a", env={"V": "1"}),)))
     taken = await agent.snapshot()
-    assert (taken.services, taken.schema) == (1, 1)
+    assert (taken.services, taken.schema) == (1, SCHEMA)
     await deployed(agent, ServiceDef(name, (component("a", env={"V": "2"}),)))
     restored = await agent.restore(taken.path, Mutation())
     assert restored.path == taken.path

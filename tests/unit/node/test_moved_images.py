@@ -72,6 +72,11 @@ async def test_a_rollback_runs_the_image_that_ran(
     assert status.drift == ()
     assert status.service.components[0].spec == service.components[0]
     assert (await agent.history(name))[0].images == {"a": image_id(IMAGE)}
+    # Also when it must be made anew.
+    podman("rm", "-f", "-t", "0", f"{name}-a")
+    assert (await agent.start_service(name, Mutation())).ok
+    assert runs(f"{name}-a") == image_id(IMAGE)
+    assert (await agent.get_service_status(name)).drift == ()
     # The tag still means the other one, and a deploy takes what the tag means.
     await deployed(agent, service)
     assert runs(f"{name}-a") == image_id(IMAGE_2)

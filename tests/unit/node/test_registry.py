@@ -23,6 +23,7 @@ from quarterdeck.node.model import (
     Limits,
     Observed,
     Operation,
+    Planned,
     Port,
     Secret,
     ServiceDef,
@@ -288,6 +289,38 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         pass
     with lock.held(tmp_path):
         pass
+
+
+async def test_history_of_an_older_version_has_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = tmp_path / "r.sqlite3", tmp_path / "snapshots"
+    with sqlite3.connect(path) as raw:
+        for statement in schema.MIGRATIONS[0]:
+            raw.execute(statement)
+        raw.execute("PRAGMA user_version = 1")
+        raw.execute("INSERT INTO history VALUES ('s', 1, 2.0, 'ann', 1, ?)", (rows.text(ServiceDef("s", ())),))
+        raw.execute("INSERT INTO operations VALUES ('o', 'deploy', 's', '', 'running', 1, '', 1, NULL, '', '{}', '')")
+    raw.close()
+    for _ in range(2):
+        async with Store.open(path, snapshots=folder, keep=3) as store:
+            assert [each.images for each in await store.read(lambda registry: registry.history("s"))] == [{}]
+            # What was interrupted by the change of versions is judged as before: by its definition.
+            assert [each.plan for each in await store.read(lambda registry: registry.running_operations())] == [{}]
+    planned = {"a": Planned("replace", "hash", "sha256:1", running=True)}
+    async with Store.open(path, snapshots=folder, keep=3) as store:
+        await store.write(lambda registry: registry.plan_operation("o", "s", planned))
+        await store.write(lambda registry: registry.plan_operation("o", "t", {}))
+        found = await store.read(lambda registry: registry.operation("o"))
+    assert found is not None
+    assert found.plan == {"s": planned, "t": {}}
+
+
+async def test_a_rehearsal_changes_nothing(store: Store) -> None:
+    def work(registry: Registry) -> int:
+        registry.put_service(ServiceRecord("s", 7, ()))
+        return registry.service("s").generation
+
+    assert await store.rehearse(work) == 7
+    assert await store.read(lambda registry: registry.find("s")) is None
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
