@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from quarterdeck.errors import NotFound, QuarterdeckError
 from quarterdeck.node.configdrift import config_drift
 from quarterdeck.node.context import Context
-from quarterdeck.node.model import ComponentRecord, ComponentSpec, ServiceRecord
+from quarterdeck.node.model import ComponentRecord, ServiceRecord
 from quarterdeck.node.podman_real import hidden_names, real_spec
 from quarterdeck.node.results import Drift
 from quarterdeck.node.runtime import Details, Image
@@ -23,12 +24,13 @@ EVERY_ROUNDS = 2
 
 
 async def examined(
-    context: Context, spec: ComponentSpec, details: Details, images: dict[str, Image | None] | None = None
+    context: Context, record: ComponentRecord, details: Details, images: dict[str, Image | None] | None = None
 ) -> tuple[Drift, ...]:
-    """How a container's real configuration differs from its definition. `images` are those already looked up.
+    """How a container's real configuration differs from its component's definition.
 
-    Raises `Unavailable`.
+    `images` are those already looked up. Raises `Unavailable`.
     """
+    spec = record.spec
     known = {} if images is None else images
     identity = details.container.image_id
     if identity not in known:
@@ -38,6 +40,9 @@ async def examined(
             known[identity] = None
     image = known[identity]
     real, _ = real_spec(details.raw, image, component=spec.name, defined=spec.env)
+    if record.image_digest == f"sha256:{identity}":
+        # The image that was deployed, by whatever name podman tells it: made from an id, it tells none.
+        real = replace(real, image=spec.image)
     labelled = hidden_names(details.container.labels)
     hidden = labelled | {each.target or each.name for each in spec.secrets if each.kind == "env"}
     return config_drift(spec, real, image=image, hidden=hidden, labelled=labelled)
@@ -93,7 +98,7 @@ class ConfigWatch:
         try:
             details = await self._context.runtime.inspect(record.container_name)
             if details.container.id == record.observed.container_id:
-                found = await examined(self._context, record.spec, details, self._images)
+                found = await examined(self._context, record, details, self._images)
         except QuarterdeckError:
             # Gone, or podman is silent: the listing tells.
             return

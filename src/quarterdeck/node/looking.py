@@ -141,7 +141,7 @@ async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentR
     found = list(reconcile.drift(now))
     if each.desired != "running":
         return now, found
-    return now, [*found, *await examined(context, each.spec, details)]
+    return now, [*found, *await examined(context, each, details)]
 
 
 async def merged_logs(

@@ -128,7 +128,7 @@ async def _altered(context: Context, wanted: Sequence[ComponentSpec], found: Pre
             details = await context.runtime.inspect(record.container_name)
         except NotFound:
             continue
-        if differs := await examined(context, spec, details, images):
+        if differs := await examined(context, replace(record, spec=spec), details, images):
             told[spec.name] = described(differs)
     return told
 

@@ -126,7 +126,7 @@ def _sync_one(
             registry.put_component(row)
         registry.order_components(service.name, [each.name for each in service.components])
         registry.add_event(event(service.name, "", "sync", f"generation {generation}"))
-        if not any(reconcile.drift(each) for each in rows):
+        if all(reconcile.as_defined(each) for each in rows):
             # History is of what ran: a definition that only the registry has heard of is none to go back to.
             registry.add_history(service, generation, time.time(), "", ok=True)
     return SyncItem(service.name, "created" if record is None else "updated", generation, changes)
