@@ -13,7 +13,7 @@ from dataclasses import replace
 from quarterdeck.errors import NotFound, QuarterdeckError
 from quarterdeck.node.configdrift import config_drift
 from quarterdeck.node.context import Context
-from quarterdeck.node.model import ComponentRecord, ComponentSpec, ServiceRecord
+from quarterdeck.node.model import ComponentRecord, ServiceRecord
 from quarterdeck.node.podman_real import hidden_names, real_spec
 from quarterdeck.node.results import Drift
 from quarterdeck.node.runtime import Details, Image
@@ -24,18 +24,13 @@ EVERY_ROUNDS = 2
 
 
 async def examined(
-    context: Context,
-    spec: ComponentSpec,
-    details: Details,
-    images: dict[str, Image | None] | None = None,
-    *,
-    image_id: str = "",
+    context: Context, record: ComponentRecord, details: Details, images: dict[str, Image | None] | None = None
 ) -> tuple[Drift, ...]:
-    """How a container's real configuration differs from its definition.
+    """How a container's real configuration differs from its component's definition.
 
-    `images` are those already looked up. `image_id` is the image that is meant: a container that runs that very
-    one has the definition's image, by whichever of its names podman tells it. Raises `Unavailable`.
+    `images` are those already looked up. Raises `Unavailable`.
     """
+    spec = record.spec
     known = {} if images is None else images
     identity = details.container.image_id
     if identity not in known:
@@ -45,7 +40,8 @@ async def examined(
             known[identity] = None
     image = known[identity]
     real, _ = real_spec(details.raw, image, component=spec.name, defined=spec.env)
-    if image_id and image_id.removeprefix("sha256:") == identity.removeprefix("sha256:"):
+    if record.image_digest == f"sha256:{identity}":
+        # The image that was deployed, by whatever name podman tells it: made from an id, it tells none.
         real = replace(real, image=spec.image)
     labelled = hidden_names(details.container.labels)
     hidden = labelled | {each.target or each.name for each in spec.secrets if each.kind == "env"}
@@ -102,7 +98,7 @@ class ConfigWatch:
         try:
             details = await self._context.runtime.inspect(record.container_name)
             if details.container.id == record.observed.container_id:
-                found = await examined(self._context, record.spec, details, self._images, image_id=record.image_digest)
+                found = await examined(self._context, record, details, self._images)
         except QuarterdeckError:
             # Gone, or podman is silent: the listing tells.
             return

@@ -10,7 +10,7 @@ from typing import Self
 import anyio
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError
-from quarterdeck.node.files import RESUMABLE
+from quarterdeck.node.pushing import RESUMABLE
 
 
 class Feed:

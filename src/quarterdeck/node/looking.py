@@ -141,8 +141,7 @@ async def _examined(context: Context, each: ComponentRecord) -> tuple[ComponentR
     found = list(reconcile.drift(now))
     if each.desired != "running":
         return now, found
-    same = now.observed.spec_hash == each.spec_hash
-    return now, [*found, *await examined(context, each.spec, details, image_id=each.image_digest if same else "")]
+    return now, [*found, *await examined(context, each, details)]
 
 
 async def merged_logs(

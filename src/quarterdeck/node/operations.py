@@ -32,10 +32,10 @@ from quarterdeck.errors import (
 )
 from quarterdeck.node.answers import decoded_answer, error_answer, result_answer
 from quarterdeck.node.context import progress
-from quarterdeck.node.files import RESUMABLE
 from quarterdeck.node.guarded import first_of_ours, guarded
 from quarterdeck.node.lease import HELD, Lease
 from quarterdeck.node.model import Mutation, Operation
+from quarterdeck.node.pushing import RESUMABLE
 from quarterdeck.node.reconcile import canonical
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import DeployProgress

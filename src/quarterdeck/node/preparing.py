@@ -167,8 +167,7 @@ async def _altered(context: Context, wanted: Sequence[ComponentSpec], found: Pre
             details = await context.runtime.inspect(record.container_name)
         except NotFound:
             continue
-        image = found.images.get(spec.name)
-        if differs := await examined(context, spec, details, images, image_id=image.id if image else ""):
+        if differs := await examined(context, replace(record, spec=spec), details, images):
             told[spec.name] = described(differs)
     return told
 

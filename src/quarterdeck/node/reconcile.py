@@ -128,6 +128,11 @@ def _actual(seen: Observed) -> str:
     return "running" if seen.state == "running" else "stopped"
 
 
+def as_defined(record: ComponentRecord) -> bool:
+    """Whether what is there, running or not, was made from the definition; also when nothing is there."""
+    return not drift(record) and record.observed.spec_hash in ("", record.spec_hash)
+
+
 def ended_well(spec: ComponentSpec, seen: Observed) -> bool:
     """Whether it is a job that has done its work: nothing to start again, and nothing wrong."""
     return seen.state == "exited" and seen.exit_code == 0 and spec.restart != "always"

@@ -153,7 +153,7 @@ def _sync_one(
     # Those that are defined no more stay until their containers are gone: a row is all that knows of a container.
     registry.order_components(service.name, [each.name for each in (*service.components, *(d.spec for d in dropped))])
     registry.add_event(event(service.name, "", "sync", f"generation {generation}"))
-    if not any(reconcile.drift(each) for each in rows):
+    if all(reconcile.as_defined(each) for each in rows):
         # History is of what ran: a definition that only the registry has heard of is none to go back to.
         images = {each.name: each.observed.image_digest for each in rows if each.observed.image_digest}
         registry.add_history(service, generation, time.time(), "", ok=True, images=images)

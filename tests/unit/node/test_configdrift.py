@@ -239,6 +239,18 @@ async def test_what_a_deploy_does_not_mend_is_not_tried_for_ever(
 
 @pytest.mark.anyio
 @pytest.mark.podman
+async def test_an_image_that_was_deployed_by_its_id_is_no_drift(agent: NodeAgent, name: str) -> None:
+    await deployed(agent, ServiceDef(name, (component("c"),)))
+    (record,) = (await agent.list_services(service=name))[0].components
+    details = await agent._engine.context.runtime.inspect(f"{name}-c")
+    by_id = replace(details, raw={**details.raw, "ImageName": details.container.image_id})
+    assert await drifting.examined(agent._engine.context, record, by_id) == ()
+    other = replace(record, image_digest="sha256:" + "0" * 64)
+    assert [each.field for each in await drifting.examined(agent._engine.context, other, by_id)] == ["image"]
+
+
+@pytest.mark.anyio
+@pytest.mark.podman
 async def test_an_adoption_tells_everything_that_a_definition_cannot_hold(
     name: str, agent: NodeAgent, tmp_path: Path
 ) -> None:

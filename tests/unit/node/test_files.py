@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
-from quarterdeck.node.files import CHUNK, Files, _part_name, parts_of
+from quarterdeck.node.filepaths import parts_of
+from quarterdeck.node.files import Files
+from quarterdeck.node.pushing import CHUNK, part_name
 from quarterdeck.node.results import PushRequest
 
 pytestmark = pytest.mark.anyio
@@ -315,7 +317,7 @@ async def test_what_a_container_plants_in_the_place_of_a_part_is_not_used(
         pytest.skip("needs root")
     files, content = Files(root), b"new content"
     digest = hashlib.sha256(content).hexdigest()
-    plant(root / "svc/folder" / _part_name("c.txt", digest))
+    plant(root / "svc/folder" / part_name("c.txt", digest))
     assert await files.offset("svc", "folder/c.txt", digest) == 0
     with anyio.fail_after(10):
         await files.push(request("folder/c.txt", content, sha256=digest), chunks(content))

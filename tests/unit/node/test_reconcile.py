@@ -98,6 +98,22 @@ def test_drift_of_what_was_seen() -> None:
     assert [d.kind for d in reconcile.drift(other)] == ["image", "spec"]
 
 
+def test_of_what_should_be_stopped_only_the_state_counts() -> None:
+    stopped = replace(record(A, "exited"), desired="stopped", spec_hash="another", image_digest="sha256:2")
+    assert reconcile.drift(stopped) == ()
+    assert not reconcile.as_defined(stopped)
+    assert reconcile.as_defined(replace(record(A, "exited"), desired="stopped"))
+    assert [d.kind for d in reconcile.drift(replace(record(A), desired="stopped"))] == ["state"]
+
+
+@pytest.mark.parametrize(("restart", "code", "well"), [
+    ("no", 0, True), ("on-failure", 0, True), ("always", 0, False), ("no", 1, False), ("on-failure", None, False),
+])  # fmt: skip
+def test_a_job_ends_well_only_with_zero_and_without_always(restart: str, code: int | None, well: bool) -> None:
+    ended = record(replace(A, restart=restart), "exited", exit_code=code)  # type: ignore[arg-type]
+    assert (reconcile.drift(ended) == ()) is well
+
+
 def test_config_drift_hides_and_forgives() -> None:
     wanted = replace(A, env={"X": "1", "SECRET": "a"}, volumes=(Volume("/a", "/b", ("ro", "Z")),))
     real = replace(
