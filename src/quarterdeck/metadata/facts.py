@@ -123,6 +123,10 @@ class Facts:
         else:
             table[key] = fact
 
+    def hidden(self) -> list[str]:
+        """The keys of stored facts that a collected one hides."""
+        return sorted(self._stored.keys() & self._collected.keys())
+
     def __iter__(self) -> Iterator[Fact]:
         if self._sorted is None:
             self._sorted = [fact for _, fact in sorted({**self._stored, **self._collected}.items())]

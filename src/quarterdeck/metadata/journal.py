@@ -17,13 +17,15 @@ import os
 import shutil
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from quarterdeck.errors import Conflict, StorageRefused
+from quarterdeck.errors import Conflict, QuarterdeckError, StorageRefused
+from quarterdeck.metadata import model
 
 SCHEMA_VERSION = 1
 FILE = "metadata.json"
@@ -31,6 +33,7 @@ JOURNAL = "metadata.journal"
 PREVIOUS = ".previous"
 NEW = ".new"
 LOCK = "metadata.lock"
+ASIDE = ".unreadable-"
 _CRC = b'{"crc":"'
 _HEAD = len(_CRC) + 8 + 2  # {"crc":"01234567",
 _raw = msgspec.json.Encoder(order="deterministic")
@@ -130,7 +133,7 @@ def load(folder: Path) -> Loaded:
     if snapshot is None and not found.problems and (previous.exists() or previous_journal.exists()):
         found.distrust(f"{FILE} is missing")
     if snapshot is None and found.problems:
-        copies = [_snapshot(previous, found), _new_snapshot(folder / (FILE + NEW))]
+        copies = [_snapshot(previous, found), _new_snapshot(folder / (FILE + NEW), found)]
         snapshot = max((copy for copy in copies if copy is not None), key=lambda copy: copy.revision, default=None)
         found.problems.append(
             "the last good copy was loaded" if snapshot else "no good copy was found: only the journal was loaded"
@@ -152,16 +155,16 @@ def _snapshot(path: Path, found: Loaded) -> Snapshot | None:
         found.distrust(f"{path.name} cannot be read ({error.strerror}); it is kept as {_keep_aside(path)}")
         return None
     try:
-        return _checked_snapshot(data)
+        return _fitting(path, _checked_snapshot(data), found)
     except _Unreadable as error:
         found.distrust(f"{path.name} {error}; it is kept as {_keep_aside(path)}")
         return None
 
 
-def _new_snapshot(path: Path) -> Snapshot | None:
+def _new_snapshot(path: Path, found: Loaded) -> Snapshot | None:
     """What a fold had written when it was killed, should it have come to the end of it."""
     try:
-        return _checked_snapshot(path.read_bytes())
+        return _fitting(path, _checked_snapshot(path.read_bytes()), found)
     except (OSError, _Unreadable):
         return None
 
@@ -176,10 +179,52 @@ def _checked_snapshot(data: bytes) -> Snapshot:
         raise _Unreadable(f"is torn or corrupt ({error})") from None
 
 
+def _fitting(path: Path, snapshot: Snapshot, found: Loaded) -> Snapshot:
+    """The snapshot without what can be no fact, which is told: anybody may have edited the file."""
+    fit = _fit_entries(snapshot.entries)
+    unfit = [key for key in snapshot.entries if key not in fit]
+    if unfit:
+        names = ", ".join(ascii(key[:100]) for key in unfit[:5])
+        found.distrust(
+            f"{path.name} has {len(unfit)} entries that can be no facts ({names}); they are left out,"
+            f" and it is kept as {_keep_aside(path)}"
+        )
+    return msgspec.structs.replace(snapshot, entries=fit)
+
+
+def _fit_entries(entries: Mapping[str, StoredEntry]) -> dict[str, StoredEntry]:
+    return {key: fit for key, entry in entries.items() if (fit := _fit(key, entry)) is not None}
+
+
+def _fit(key: str, entry: StoredEntry) -> StoredEntry | None:
+    """The entry with its value as compact as a write makes it; None when no write could have made it."""
+    raw = bytes(entry.value)
+    try:
+        model.check_key(key)
+        model.check_description(key, entry.description)
+        model.encode_value(key, msgspec.json.decode(raw))
+        if raw[:1] in b"{[":  # the file is indented for people to read, which is no part of the value
+            raw = msgspec.json.format(raw, indent=-1)
+    except (QuarterdeckError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if entry.revision < 0 or not 0 <= entry.updated_at < 1e11:  # later than the calendar goes
+        return None
+    return msgspec.structs.replace(entry, value=msgspec.Raw(raw))
+
+
+def asides(folder: Path) -> list[str]:
+    """The names of the files that were kept aside and that nobody has removed yet."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(entry.name for entry in found if ASIDE in entry.name)
+    except OSError:
+        return []
+
+
 def _keep_aside(path: Path) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     for number in range(1000):
-        aside = path.with_name(f"{path.name}.unreadable-{stamp}-{number}")
+        aside = path.with_name(f"{path.name}{ASIDE}{stamp}-{number}")
         if not aside.exists():
             break
     # A second name, not a move: nothing is lost should we be killed before the next fold replaces the first.
@@ -217,12 +262,13 @@ def _apply(line: bytes, found: Loaded) -> bool:
         record = msgspec.json.decode(body, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
+    fit = _fit_entries(record.set)
     if record.revision > found.revision:
-        found.entries.update(record.set)
+        found.entries.update(fit)
         for key in record.delete:
             found.entries.pop(key, None)
         found.revision = record.revision
-    return True
+    return len(fit) == len(record.set)
 
 
 def line_of(record: Record) -> bytes:

@@ -161,8 +161,12 @@ class MetadataService:
         return Written(list(done.created), list(done.updated), done.revision)
 
     async def delete(self, key: str, match: Match | None = None) -> bool:
-        """Delete a stored fact; whether it was there. Raises as `put` does."""
-        self._refuse_collected(model.check_key(key))
+        """Delete a stored fact; whether it was there. Raises as `put` does.
+
+        One that a collected fact hides can be deleted too: it was stored before the collector came.
+        """
+        if model.check_key(key) not in self._store.entries:
+            self._refuse_collected(key)
         done = await self._store.write({}, (key,), match=_on_revision(match))
         return bool(done.deleted)
 
@@ -223,7 +227,13 @@ class MetadataService:
     def health(self) -> dict[str, Any]:
         """`status` (ok or degraded), the `problems` in words, and figures."""
         store = self._store
-        problems = [*store.problems, *([store.refused] if store.refused else []), *self._gathering.problems]
+        problems = [
+            *store.problems,
+            *store.kept_aside(),
+            *([store.refused] if store.refused else []),
+            *_told_hidden(self._facts.hidden()),
+            *self._gathering.problems,
+        ]
         return {
             "status": "degraded" if problems else "ok",
             "problems": problems,
@@ -256,6 +266,13 @@ def readiness(service: MetadataService, sees_all: bool) -> dict[str, Any]:
     """That what is stored is loaded; with figures and problems only for who may see paths and commands' errors."""
     health = service.health()
     return {"ready": True, **(health if sees_all else {"status": health["status"]})}
+
+
+def _told_hidden(keys: list[str]) -> list[str]:
+    if not keys:
+        return []
+    shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return [f"stored facts are hidden by collected ones of the same name: {shown} (DELETE removes what is stored)"]
 
 
 def _absolute(path: Path) -> Path:

@@ -121,6 +121,15 @@ class Store:
         finally:
             os.close(held)
 
+    def kept_aside(self) -> list[str]:
+        """What is still to be told of files that could not be read, in an earlier life too: until they are removed."""
+        told = "\n".join(self.problems)
+        names = [name for name in journal.asides(self._folder) if name not in told]
+        if not names:
+            return []
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        return [f"{shown} could not be read at an earlier start: facts may be lost; look at it, then remove it"]
+
     def on_change(self, call: Callable[[tuple[str, ...]], None]) -> None:
         """Have `call` told which keys changed, right after each write that changed some."""
         self._on_change.append(call)

@@ -164,3 +164,95 @@ async def test_only_the_owner_may_read_what_is_stored(tmp_path: Path) -> None:
         await write(found, {"c": 1})
         modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "s").iterdir() if p.name in (FILE, JOURNAL)}
         assert modes == {FILE: 0o600, JOURNAL: 0o600}
+
+
+NESTED = {
+    "object": {"a b": [1, {"c": None}, "  kept  as, it: is "], "é☃": {"\\n": 'line\nline\ttab " \\ /'}},
+    "list": [[], {}, [1.5, -0.0, 1e300, 12345678901234567], "{ }"],
+    "text": '{\n  "a": 1,\n  "b": [ 2 ]\n}',
+    "number": 1.5,
+    "empty": {},
+}
+
+
+async def test_values_stay_what_was_written_byte_for_byte_however_often_it_is_started(tmp_path: Path) -> None:
+    async with Store.open(tmp_path) as found:
+        await write(found, NESTED)
+        written = {key: bytes(entry.value) for key, entry in found.entries.items()}
+        size = found.total_bytes
+    assert b"\n  " in (tmp_path / FILE).read_bytes(), "the file is for people too"
+    for life in range(3):
+        async with Store.open(tmp_path) as found:
+            assert {key: bytes(entry.value) for key, entry in found.entries.items() if key in NESTED} == written
+            assert found.total_bytes == size + sum(len(f"k{n}") + 101 for n in range(life))
+            await write(found, {f"k{life}": 1})
+    await killed(tmp_path, {"object": NESTED["list"]})
+    assert bytes(journal.load(tmp_path).entries["object"].value) == written["list"]
+
+
+async def edited(folder: Path, edit: Any) -> None:
+    """Somebody changes an entry of the file by hand."""
+    async with Store.open(folder) as found:
+        await write(found, {"fine": 1, "x": 2})
+    data = msgspec.json.decode((folder / FILE).read_bytes())
+    edit(data["entries"])
+    (folder / FILE).write_bytes(msgspec.json.encode(data))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda entries: entries.update({'o"bj': entries.pop("x")}),
+        lambda entries: entries.update({"watch": entries.pop("x")}),
+        lambda entries: entries["x"].update(value="\x1b[31m"),
+        lambda entries: entries["x"].update(value=["y" * 5000]),
+        lambda entries: entries["x"].update(description="d" * 2000),
+        lambda entries: entries["x"].update(updated_at=1e300),
+    ],
+    ids=range(6),
+)
+async def test_what_can_be_no_fact_is_left_out_told_and_kept_aside(tmp_path: Path, edit: Any) -> None:
+    await edited(tmp_path, edit)
+    async with Store.open(tmp_path) as found:
+        assert values(found) == {"fine": 1}
+        assert "metadata.json has 1 entries that can be no facts" in found.problems[0]
+        (kept,) = asides(tmp_path)
+        assert kept.name in found.problems[0]
+        assert found.kept_aside() == [], "it is told already"
+    async with Store.open(tmp_path) as found:
+        assert values(found) == {"fine": 1}
+        assert found.problems == []
+        (told,) = found.kept_aside()
+        assert kept.name in told
+        kept.unlink()
+        assert found.kept_aside() == []
+
+
+async def test_a_line_with_one_fact_that_can_be_none_gives_the_others(tmp_path: Path) -> None:
+    await killed(tmp_path, {"a": 1})
+    entry = journal.StoredEntry(msgspec.Raw(b"1"), 10, 0.0)
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(journal.line_of(journal.Record(2_000_000, {"b": entry, "not a key": entry})))
+    async with Store.open(tmp_path) as found:
+        assert values(found) == {"a": 1, "b": 1}
+        assert "1 unreadable lines" in found.problems[0]
+
+
+async def test_a_loss_is_told_at_every_start_until_what_was_kept_aside_is_removed(tmp_path: Path) -> None:
+    await some_lives(tmp_path)
+    for name in (FILE, FILE + PREVIOUS):
+        (tmp_path / name).write_bytes(b"{")
+    for name in (JOURNAL, JOURNAL + PREVIOUS):
+        (tmp_path / name).unlink(missing_ok=True)
+    async with Store.open(tmp_path) as found:
+        assert found.problems
+    for _ in range(2):
+        async with Store.open(tmp_path) as found:
+            assert values(found) == {}
+            (told,) = found.kept_aside()
+            assert all(path.name in told for path in asides(tmp_path))
+    for n in range(100):
+        (tmp_path / f"{FILE}.unreadable-x-{n}").touch()
+    async with Store.open(tmp_path) as found:
+        (told,) = found.kept_aside()
+        assert "and 97 more" in told

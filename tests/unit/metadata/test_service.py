@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from quarterdeck.config import MetadataTable
+from quarterdeck.config import FieldTable, MetadataTable
 from quarterdeck.errors import Conflict, TooLarge, Unprocessable
 from quarterdeck.metadata.collector import Trigger
 from quarterdeck.metadata.model import MAX_TOTAL_BYTES, Schema
@@ -67,6 +67,24 @@ async def test_a_collected_key_belongs_to_its_collector(tmp_path: Path, repo: Pa
         with pytest.raises(Conflict):
             await service.delete("git_branch")
         assert (await service.read(keys=["fine"])).data == {}
+
+
+async def test_a_stored_fact_that_a_collected_one_hides_is_told_and_can_be_deleted(tmp_path: Path, repo: Path) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        await service.write({"coverage": 1})
+    table = MetadataTable(fields={"coverage": FieldTable(run=["echo", "2"])})
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config=table) as service:
+        assert (await service.read(fresh=True)).data["coverage"].value == 2
+        assert "coverage" in service.health()["problems"][0]
+        assert service.health()["stored_keys"] == 1
+        with pytest.raises(Conflict):
+            await service.write({"coverage": 3})
+        assert await service.delete("coverage")
+        assert service.health()["status"] == "ok"
+        assert service.health()["stored_keys"] == 0
+        assert service.fact("coverage").value == 2
+        with pytest.raises(Conflict):
+            await service.delete("coverage")
 
 
 async def test_limits(tmp_path: Path, repo: Path) -> None:
