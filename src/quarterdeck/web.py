@@ -11,20 +11,25 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quarterdeck.errors import (
     InternalError,
     InvalidInput,
+    NotFound,
     PermissionDenied,
     QuarterdeckError,
     TooLarge,
@@ -35,11 +40,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
 DEFAULT_BODY_BYTES = 2 * 1024 * 1024
+# What every reader of JSON takes whole, and any database of ours too.
+MAX_INT = 2**53 - 1
 
 
 @dataclass(frozen=True)
 class Param:
-    """A query or header parameter: its name, type, default and meaning."""
+    """A query or header parameter: its name, type, default and meaning.
+
+    An int without a `maximum` has `MAX_INT`; `pattern` is what the whole of a text must match.
+    """
 
     name: str
     kind: type
@@ -47,15 +57,17 @@ class Param:
     description: str
     minimum: float | None = None
     maximum: float | None = None
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request that passed the checks: path and query values by name, the decoded body, the raw request."""
+    """A request that passed the checks: path, query and header values by name, the decoded body, the raw request."""
 
     request: Request
     path: Mapping[str, str]
     query: Mapping[str, Any]
+    headers: Mapping[str, Any]
     body: Any
 
 
@@ -67,7 +79,8 @@ class Route:
     """One call of an API. `handler` returns a value to be encoded as JSON, a `Response`, or None for 204.
 
     With `own_body` the handler reads and checks the request's body itself; `body` then only documents it.
-    `also` are further statuses of success with the same answer.
+    `also` are further statuses of success with the same answer. Of the headers, those in `headers` are checked
+    and documented; others are no error.
     """
 
     method: str
@@ -78,6 +91,7 @@ class Route:
     body: Any = None
     status: int = 200
     query: tuple[Param, ...] = ()
+    headers: tuple[Param, ...] = ()
     errors: tuple[type[QuarterdeckError], ...] = ()
     body_bytes: int = DEFAULT_BODY_BYTES
     media_type: str = "application/json"
@@ -121,7 +135,6 @@ def decode(data: bytes, kind: type[T]) -> T:
 
 
 def _query(request: Request, params: Iterable[Param]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
     known = {p.name for p in params}
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
@@ -129,10 +142,12 @@ def _query(request: Request, params: Iterable[Param]) -> dict[str, Any]:
             f"no such parameter: {', '.join(sorted(unknown))}",
             hint=f"known: {', '.join(sorted(known)) or 'none'}",
         )
-    for param in params:
-        text = request.query_params.get(param.name)
-        values[param.name] = param.default if text is None else _value(param, text)
-    return values
+    return _values(request.query_params, params)
+
+
+def _values(given: Mapping[str, str], params: Iterable[Param]) -> dict[str, Any]:
+    texts = ((param, given.get(param.name)) for param in params)
+    return {param.name: param.default if text is None else _value(param, text) for param, text in texts}
 
 
 def _value(param: Param, text: str) -> Any:
@@ -140,23 +155,33 @@ def _value(param: Param, text: str) -> Any:
         value: Any = msgspec.convert(text, param.kind, strict=False)
     except msgspec.ValidationError:
         raise InvalidInput(f"{param.name}={text!r} is not a {param.kind.__name__}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{param.name}={text!r} is not a number")
     if param.minimum is not None and value < param.minimum:
         raise InvalidInput(f"{param.name} is {text}, at least {param.minimum:g} is needed")
-    if param.maximum is not None and value > param.maximum:
-        raise InvalidInput(f"{param.name} is {text}, at most {param.maximum:g} is allowed")
+    maximum = _maximum(param)
+    if maximum is not None and value > maximum:
+        raise InvalidInput(f"{param.name} is {text}, at most {maximum:g} is allowed")
+    if param.pattern is not None and not re.fullmatch(param.pattern, text):
+        raise InvalidInput(f"{param.name}={text!r} is not right", hint=param.description)
     return value
+
+
+def _maximum(param: Param) -> float | None:
+    return MAX_INT if param.maximum is None and param.kind is int else param.maximum
 
 
 def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             query = _query(request, route.query)
+            headers = _values(request.headers, route.headers)
             body = (
                 decode(await read_body(request, route.body_bytes), route.body)
                 if route.body and not route.own_body
                 else None
             )
-            result = await route.handler(Call(request, request.path_params, query, body))
+            result = await route.handler(Call(request, request.path_params, query, headers, body))
         except QuarterdeckError as error:
             return error_response(error)
         except ClientDisconnect:
@@ -176,6 +201,31 @@ def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
 def build(routes: Sequence[Route]) -> list[StarletteRoute]:
     """The Starlette routes of a table."""
     return [StarletteRoute(r.path, _endpoint(r), methods=[r.method]) for r in routes]
+
+
+class MethodNotAllowed(InvalidInput):
+    """This path has no such method (HTTP 405)."""
+
+    http_status = 405
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What no route of the table takes, told as every other error is; a 405 names all methods of the path."""
+    path = request.scope["path"]
+    if not isinstance(error, HTTPException) or error.status_code != MethodNotAllowed.http_status:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        known = NotFound(f"there is no {path!r} here", hint="openapi.json says what there is")
+        return error_response(known if status == NotFound.http_status else InternalError(str(error)))
+    routes = [r for r in request.app.routes if isinstance(r, StarletteRoute)]
+    methods = {m for r in routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods or ()}
+    allowed = ", ".join(sorted(methods))
+    response = error_response(MethodNotAllowed(f"there is no {request.method} here", hint=f"allowed: {allowed}"))
+    response.headers["Allow"] = allowed
+    return response
+
+
+# For the `exception_handlers` of every Starlette application of ours.
+NO_ROUTE: Mapping[Any, Any] = {HTTPException: _no_route}
 
 
 def openapi(title: str, version: str, description: str, routes: Sequence[Route]) -> dict[str, Any]:
@@ -230,7 +280,7 @@ def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
     ]
-    parameters += [_parameter(p) for p in route.query]
+    parameters += [_parameter(p, "query") for p in route.query] + [_parameter(p, "header") for p in route.headers]
     content = {route.media_type: {"schema": schema_of[_key(route.answer)]}} if route.answer is not None else None
     success: dict[str, Any] = {"description": "done"}
     if content:
@@ -256,17 +306,19 @@ def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _parameter(param: Param) -> dict[str, Any]:
+def _parameter(param: Param, where: str) -> dict[str, Any]:
     schema = msgspec.json.schema(param.kind)
     if param.minimum is not None:
         schema["minimum"] = param.minimum
-    if param.maximum is not None:
-        schema["maximum"] = param.maximum
+    if (maximum := _maximum(param)) is not None:
+        schema["maximum"] = maximum
+    if param.pattern is not None:
+        schema["pattern"] = f"^(?:{param.pattern})$"
     if param.default is not None:
         schema["default"] = param.default
     return {
         "name": param.name,
-        "in": "query",
+        "in": where,
         "required": False,
         "description": param.description,
         "schema": schema,
