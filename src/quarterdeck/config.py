@@ -16,8 +16,10 @@ import msgspec
 import platformdirs
 
 from quarterdeck.errors import InvalidInput
+from quarterdeck.files import read_regular
 
 FILE_NAME = "quarterdeck.toml"
+MAX_FILE_BYTES = 1024 * 1024
 ProviderKind = Literal["acp", "claude-code", "command"]
 Permissions = Literal["ask", "edits", "allow"]
 T = TypeVar("T")
@@ -274,7 +276,7 @@ def load(folder: Path) -> FileConfig:
     """
     file = folder / FILE_NAME
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file, MAX_FILE_BYTES).decode()
     except FileNotFoundError:
         return FileConfig()
     except (OSError, UnicodeDecodeError) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -51,6 +53,29 @@ def read_json(file: Path, kind: type[T]) -> T | None:
         raise InternalError(
             f"{file} cannot be read: {error}", hint="it was changed by hand, or by another version"
         ) from error
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Everything in a file that somebody else may have put there. It blocks no longer than a disk does.
+
+    A named pipe, a device or a folder in its place is refused instead of waited for, and so is a file of more than
+    `limit` bytes. Links are followed. Raises `OSError`.
+    """
+    # Without O_NONBLOCK a named pipe would hang the call until somebody writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        pieces = []
+        left = limit + 1
+        while left > 0 and (piece := os.read(descriptor, min(left, 1 << 20))):
+            pieces.append(piece)
+            left -= len(piece)
+    finally:
+        os.close(descriptor)
+    if left <= 0:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
+    return b"".join(pieces)
 
 
 def open_to_append(path: Path) -> IO[bytes]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 from anyio.to_thread import run_sync
 
 from quarterdeck import config as configuration
 from quarterdeck.config import FILE_NAME, MetadataTable
 from quarterdeck.errors import QuarterdeckError
-from quarterdeck.metadata.collector import Collector
+from quarterdeck.metadata.collector import DEADLINE_SECONDS, Collector
 from quarterdeck.metadata.collectors import configured, make, taskfile
 from quarterdeck.metadata.collectors.command import CommandCollector
 from quarterdeck.metadata.model import check_key
@@ -44,6 +45,7 @@ class Declared:
         self._running: dict[str, Any] = {}
         self._tasks: list[taskfile.TaskField] = []
         self._problems: dict[str, str] = {}
+        self._reading = False
 
     @property
     def problems(self) -> list[str]:
@@ -52,7 +54,7 @@ class Declared:
 
     async def reload(self) -> Reloaded:
         """Look at the files, and say what is to be stopped and started."""
-        await run_sync(self._read)
+        await self._read_in_time()
         wanted: dict[str, Any] = {f"command:{name}": (name, table) for name, table in self._config.fields.items()}
         wanted |= configured(self._config, self._task is not None)
         wanted |= {f"taskfile:{task.name}": task for task in self._tasks}
@@ -60,6 +62,16 @@ class Declared:
         new = {name: what for name, what in wanted.items() if name in gone or name not in self._running}
         self._running = wanted
         return Reloaded(gone, {name: self._collector(name, what) for name, what in new.items()})
+
+    async def _read_in_time(self) -> None:
+        """Read what changed; a disk that does not answer is a problem, and holds up neither start nor stop."""
+        if not self._reading:
+            with anyio.move_on_after(DEADLINE_SECONDS):
+                await run_sync(self._read, abandon_on_cancel=True)
+        if self._reading:
+            self._problems["reading"] = f"{FILE_NAME} and Taskfile could not be read within {DEADLINE_SECONDS:g} s"
+        else:
+            self._problems.pop("reading", None)
 
     def _collector(self, name: str, what: Any) -> Collector:
         if isinstance(what, taskfile.TaskField):
@@ -69,6 +81,13 @@ class Declared:
         return make(name, what, self._task)
 
     def _read(self) -> None:
+        self._reading = True
+        try:
+            self._read_changed()
+        finally:
+            self._reading = False
+
+    def _read_changed(self) -> None:
         if self._file is not None and self._changed(self._file):
             self._try(FILE_NAME, self._read_toml)
         files = [self._workspace / name for name in taskfile.FILE_NAMES]

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 import msgspec
+from anyio.to_thread import run_sync
 
 from quarterdeck import config, web
 from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
+from quarterdeck.files import read_regular
 from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService, readiness
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DEFAULT_PORT = 7411
+MAX_TOKEN_BYTES = 64 * 1024
 _OPEN = ("/health", "/health/live", "/health/ready")
 _JSON = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
@@ -224,7 +227,7 @@ async def read_token(path: Path) -> str:
     file = anyio.Path(path)
     try:
         mode = (await file.stat()).st_mode
-        token = (await file.read_text()).strip()
+        token = (await run_sync(read_regular, path, MAX_TOKEN_BYTES)).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the token file {path} cannot be read: {error}") from error
     if mode & 0o077:

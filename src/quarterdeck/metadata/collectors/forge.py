@@ -17,6 +17,7 @@ import msgspec
 
 from quarterdeck import config
 from quarterdeck.errors import InvalidInput, Unavailable
+from quarterdeck.files import read_regular
 from quarterdeck.metadata.collectors.forge_cache import Cached, ForgeCache, Quota
 from quarterdeck.telemetry import hide
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MAX_PAGES = 20
 MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_TOKEN_BYTES = 64 * 1024
 RESERVE_SHARE = 0.1
 LONGEST_PAUSE_SECONDS = 900.0
 TIMEOUT_SECONDS = 4.0
@@ -243,7 +245,7 @@ def read_token(file: str | None, variables: Sequence[str]) -> str | None:
     token: str | None = None
     if file:
         try:
-            token = Path(file).expanduser().read_text(encoding="utf-8").strip() or None
+            token = read_regular(Path(file).expanduser(), MAX_TOKEN_BYTES).decode().strip() or None
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(f"the token file {file} cannot be read: {error}") from error
     if token is None:

@@ -11,8 +11,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from quarterdeck.files import read_regular
+
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _SMALL = 64 * 1024
+_LARGE = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,7 @@ class Head:
 
 def _read(path: Path) -> str | None:
     try:
-        with path.open("rb", buffering=0) as file:
-            return (file.read(_SMALL) or b"").decode(errors="replace").strip()
+        return read_regular(path, _SMALL).decode(errors="replace").strip()
     except OSError:
         return None
 
@@ -107,7 +109,10 @@ def _packed(repository: Repository, name: str) -> str | None:
     stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     cached = _packs.get(path)
     if cached is None or cached[0] != stamp:
-        lines = path.read_bytes().decode(errors="replace").splitlines()
+        try:
+            lines = read_regular(path, _LARGE).decode(errors="replace").splitlines()
+        except OSError:
+            return None
         refs = {line[41:]: line[:40] for line in lines if len(line) > 41 and line[40] == " "}
         refs |= {line[65:]: line[:64] for line in lines if len(line) > 65 and line[64] == " "}
         if len(_packs) > 16:

@@ -10,6 +10,7 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from quarterdeck.errors import Unavailable
+from quarterdeck.files import read_regular
 from quarterdeck.metadata.collector import DEADLINE_SECONDS, Trigger
 from quarterdeck.metadata.model import Schema, clean_text
 
@@ -43,7 +44,7 @@ class TaskCollector:
         """The current task. Raises `Unavailable` when the file is not a JSON object."""
         task = self._ask() if self._ask is not None else None
         if task is None and self._file is not None:
-            task = await run_sync(read_file, workspace / self._file)
+            task = await run_sync(read_file, workspace / self._file, abandon_on_cancel=True)
         if task is None:
             return {"task_id": None}
         values = {key: _value(task.get(key.removeprefix("task_"))) for key in KEYS}
@@ -53,11 +54,7 @@ class TaskCollector:
 def read_file(path: Path) -> dict[str, Any] | None:
     """The object in a state file; None when there is no file. Raises `Unavailable`."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise Unavailable(f"the task file {path.name} is larger than {MAX_FILE_BYTES} bytes")
-        return msgspec.json.decode(data, type=dict[str, Any])
+        return msgspec.json.decode(read_regular(path, MAX_FILE_BYTES), type=dict[str, Any])
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -22,11 +22,13 @@ from typing import Any
 from quarterdeck import config
 from quarterdeck.config import FieldTable
 from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
+from quarterdeck.files import read_regular
 from quarterdeck.metadata.collectors.command import CommandCollector
 from quarterdeck.metadata.model import check_key
 
 FILE_NAMES = ("Taskfile.yml", "taskfile.yml", "Taskfile.yaml", "taskfile.yaml")
 SOURCE = "taskfile"
+MAX_FILE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def read(workspace: Path) -> list[TaskField]:
     for name in FILE_NAMES:
         path = workspace / name
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path, MAX_FILE_BYTES).decode()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
