@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import anyio
 import anyio.abc
 
 from quarterdeck.config import MetadataTable
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import Conflict, QuarterdeckError
 from quarterdeck.metadata import model
 from quarterdeck.metadata.changes import Changes
 from quarterdeck.metadata.collector import ENTRY_POINTS, Collector, Known, Runner
+from quarterdeck.metadata.collectors.command import CommandCollector
 from quarterdeck.metadata.declared import Declared
 from quarterdeck.metadata.facts import Fact, Facts
 from quarterdeck.metadata.model import Schema
@@ -25,6 +26,16 @@ from quarterdeck.metadata.watching import Watcher
 log = logging.getLogger(__name__)
 RELOAD_SECONDS = 1.0
 _NO_SCHEMA = Schema()
+
+
+def _refuse_ours(keys: Iterable[str]) -> None:
+    """Whoever is in the workspace may declare fields there: none may take the place of what we find out ourselves."""
+    from quarterdeck.metadata.collectors import builtin_keys
+
+    ours = builtin_keys()
+    for key in keys:
+        if key in ours:
+            raise Conflict(f"{key!r} is a fact of {ours[key]}, which no declared field may replace")
 
 
 class Gathering:
@@ -75,8 +86,11 @@ class Gathering:
     # ---------------------------------------------------------------- the set of collectors
 
     def add(self, name: str, collector: Collector) -> None:
-        """Start one collector under a name of its own. Raises `InvalidInput` when it cannot be one."""
+        """Start one collector under a name of its own. Raises `InvalidInput` when it cannot be one, `Conflict` for a
+        declared field with a key of ours."""
         runner = Runner(collector, self._workspace, self._publish)
+        if isinstance(collector, CommandCollector):
+            _refuse_ours(runner.keys)
         scope = anyio.CancelScope()
 
         async def run() -> None:

@@ -18,6 +18,14 @@ def builtin(base: str | None) -> dict[str, Collector]:
     return {"git": GitCollector(base)}
 
 
+def builtin_keys() -> dict[str, str]:
+    """Key to source, of every key that a collector of ours declares, whether it is at work here or not."""
+    from quarterdeck.metadata.collectors import git, pull_request, task
+
+    forge = dict.fromkeys(pull_request.KEYS, "github or gitlab")
+    return dict.fromkeys(git.KEYS, "git") | forge | dict.fromkeys(task.KEYS, "task")
+
+
 def configured(config: MetadataTable, asks_task: bool) -> dict[str, Any]:
     """Name to what is configured of it, of those that are made anew when that changes."""
     found: dict[str, Any] = {"github": config.github, "gitlab": config.gitlab}
