@@ -125,13 +125,17 @@ class ProjectTable(_Table, frozen=True):
 
 
 class FieldTable(_Table, frozen=True):
-    """`[metadata.fields.NAME]`: a fact that a command tells about the workspace."""
+    """`[metadata.fields.NAME]`: a fact that a command tells about the workspace.
+
+    `format`: what it prints is `text`, or `json`, or (`auto`) JSON where nothing is lost by taking it as such.
+    """
 
     run: list[str]
     description: str = ""
     include_in_list: bool = False
     timeout: Seconds = 5
     interval: Seconds = 60
+    format: Literal["auto", "text", "json"] = "auto"
 
 
 class ForgeTable(_Table, frozen=True):

@@ -70,12 +70,14 @@ async def run(
     timeout_seconds: float = 60,
     check: bool = True,
     kill_at_deadline: bool = True,
+    kept_output: int = KEPT_OUTPUT,
 ) -> Completed:
     """Run a command to its end.
 
     `env` is added to the clean base environment (`config.base_environment`). At the deadline, or when
     the caller is cancelled, the command's whole tree is killed; with `kill_at_deadline=False` it is
     left to finish by itself (podman mutations must not be killed half-way, see facts/podman.md).
+    Of its output the first `kept_output` bytes are kept, and of what it says on standard error the last ones.
 
     Raises `CommandFailed` when the program is missing, the deadline passes, or, with `check`, when the
     exit code is not 0.
@@ -92,8 +94,8 @@ async def run(
     try:
         with anyio.move_on_after(timeout_seconds):
             async with anyio.create_task_group() as group:
-                group.start_soon(_drain, process.stdout, out)
-                group.start_soon(_drain, process.stderr, err)
+                group.start_soon(_drain, process.stdout, out, slice(kept_output, None))
+                group.start_soon(_drain, process.stderr, err, slice(0, -kept_output))
                 if stdin and process.stdin:
                     group.start_soon(_feed, process.stdin, stdin)
                 await process.wait()
@@ -199,13 +201,13 @@ def _cannot_start(command: tuple[str, ...], error: OSError) -> CommandFailed:
     return CommandFailed(f"cannot start {command[0]!r}: {error.strerror or error}", hint=hint)
 
 
-async def _drain(stream: anyio.abc.ByteReceiveStream | None, into: bytearray) -> None:
+async def _drain(stream: anyio.abc.ByteReceiveStream | None, into: bytearray, surplus: slice) -> None:
     if stream is None:
         return
     with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
         async for chunk in stream:
-            if len(into) < KEPT_OUTPUT:
-                into += chunk
+            into += chunk
+            del into[surplus]
 
 
 async def _feed(stream: anyio.abc.ByteSendStream, data: bytes) -> None:

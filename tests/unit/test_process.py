@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -51,3 +52,17 @@ async def test_too_long_a_command_line_says_so(tmp_path: Path) -> None:
         await process.run(["true", "x" * 200_000])
     assert (await process.run(["true"])).returncode == 0
     await anyio.sleep(0)
+
+
+async def test_no_more_output_is_kept_than_was_asked_for() -> None:
+    script = "head -c 40000000 /dev/zero; echo first >&2; head -c 1000000 /dev/zero >&2; echo last >&2"
+    tracemalloc.start()
+    try:
+        done = await process.run(["sh", "-c", script], kept_output=5000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert done.stdout == bytes(5000)
+    assert len(done.stderr) == 5000
+    assert done.stderr.endswith(b"last\n")
+    assert peak < 4_000_000

@@ -64,6 +64,62 @@ async def test_a_field_that_cannot_be_a_key_is_a_problem(tmp_path: Path, repo: P
         assert (await service.read(fresh=True)).data["fine"].value == 7
 
 
+@pytest.mark.parametrize("key", ["pull_request_check_status", "fleet_mcp_pull_request_url", "git_dirty", "task_title"])
+async def test_no_declared_field_takes_the_place_of_a_fact_of_ours(tmp_path: Path, repo: Path, key: str) -> None:
+    (repo / "Taskfile.yml").write_text(f"version: '3'\ntasks:\n  {key}: {{meta: {{}}, cmds: ['echo passing']}}\n")
+    table = MetadataTable(fields={key: FieldTable(run=["echo", "passing"]), "fine": FieldTable(run=["echo", "1"])})
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config=table) as service:
+        data = (await service.read(fresh=True)).data
+        assert data["fine"].value == 1
+        assert key not in data or data[key].source == "git"
+        problems = service.health()["problems"]
+        assert [problem.split(" ")[0] for problem in problems] == [f"command:{key}", f"taskfile:{key}"]
+        assert "no declared field may replace" in problems[0]
+        (repo / "Taskfile.yml").unlink()
+        await service._gathering._reload()
+        assert len(service.health()["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("printed", "kind", "value"),
+    [
+        ("3.10", "auto", "3.10"),
+        ("1234e56", "auto", "1234e56"),
+        ("007", "auto", "007"),
+        ("12345678901234567890.0", "auto", "12345678901234567890.0"),
+        ("-0", "auto", "-0"),
+        ("87.5", "auto", 87.5),
+        ("-12", "auto", -12),
+        ("true", "auto", True),
+        ('{"a": 1.50}', "auto", {"a": 1.5}),
+        ('"quoted"', "auto", '"quoted"'),
+        ("87.5", "text", "87.5"),
+        ("null", "text", "null"),
+        ("3.10", "json", 3.1),
+        ('"quoted"', "json", "quoted"),
+    ],
+)
+async def test_what_a_command_prints_is_not_changed_silently(
+    tmp_path: Path, repo: Path, printed: str, kind: str, value: object
+) -> None:
+    table = config.convert({"run": ["echo", printed], "format": kind}, FieldTable, origin="x")
+    async with MetadataService.open(
+        tmp_path / "a", repo, agent="a", config=MetadataTable(fields={"f": table})
+    ) as service:
+        found = (await service.read(fresh=True, keys=["f"])).data["f"]
+        assert found.error is None
+        assert (found.value, type(found.value)) == (value, type(value))
+
+
+async def test_text_for_json_and_unknown_formats_are_told(tmp_path: Path, repo: Path) -> None:
+    with pytest.raises(InvalidInput, match="format"):
+        config.convert({"run": ["true"], "format": "yaml"}, FieldTable, origin="x")
+    (repo / "quarterdeck.toml").write_text('[metadata.fields.f]\nrun = ["echo", "hello"]\nformat = "json"\n')
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config_folder=repo) as service:
+        found = (await service.read(fresh=True, keys=["f"])).data["f"]
+        assert "is not JSON" in (found.error or "")
+
+
 async def test_all_of_the_metadata_table_takes_effect_without_a_restart(
     tmp_path: Path, repo: Path, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

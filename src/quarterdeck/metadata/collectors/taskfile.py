@@ -7,7 +7,7 @@
         cmds: [./scripts/coverage]
 
 The task's name is the key, what it prints the value. `meta` may also hold `desc`, `timeout` and
-`interval` (seconds).
+`interval` (seconds), and `format`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from quarterdeck import config
 from quarterdeck.config import FieldTable
 from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable
 from quarterdeck.files import read_regular
-from quarterdeck.metadata.collectors.command import CommandCollector
+from quarterdeck.metadata.collectors.command import CommandCollector, Format
 from quarterdeck.metadata.model import check_key
 
 FILE_NAMES = ("Taskfile.yml", "taskfile.yml", "Taskfile.yaml", "taskfile.yaml")
@@ -40,6 +40,7 @@ class TaskField:
     include_in_list: bool
     timeout: float
     interval: float
+    format: Format
 
 
 def read(workspace: Path) -> list[TaskField]:
@@ -77,7 +78,7 @@ def parse(text: str, *, origin: str) -> list[TaskField]:
 
 def _field(name: str, task: Mapping[str, Any], origin: str) -> TaskField:
     meta = task["meta"]
-    unknown = meta.keys() - {"desc", "description", "include_in_list", "timeout", "interval"}
+    unknown = meta.keys() - {"desc", "description", "include_in_list", "timeout", "interval", "format"}
     if unknown:
         raise InvalidInput(f"{origin}: tasks.{name}.meta has the unknown key {min(map(str, unknown))}")
     try:
@@ -88,12 +89,12 @@ def _field(name: str, task: Mapping[str, Any], origin: str) -> TaskField:
         {
             "run": [],
             "description": meta.get("desc", meta.get("description", task.get("desc", ""))),
-            **{key: meta[key] for key in ("include_in_list", "timeout", "interval") if key in meta},
+            **{key: meta[key] for key in ("include_in_list", "timeout", "interval", "format") if key in meta},
         },
         FieldTable,
         origin=f"{origin}: tasks.{name}.meta",
     )
-    return TaskField(name, table.description, table.include_in_list, table.timeout, table.interval)
+    return TaskField(name, table.description, table.include_in_list, table.timeout, table.interval, table.format)
 
 
 class TaskfileCollector(CommandCollector):
@@ -121,5 +122,6 @@ def collector(field: TaskField) -> TaskfileCollector:
         include_in_list=field.include_in_list,
         timeout=field.timeout,
         interval=field.interval,
+        format=field.format,
     )
     return TaskfileCollector(field.name, table, source=SOURCE)
