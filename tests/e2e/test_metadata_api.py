@@ -310,7 +310,7 @@ asyncio.run(main())
     assert "collected by git" in words
     assert gone == {"key": "from-mcp", "deleted": True}
     with server.client() as client:
-        assert client.get("/metadata/reported_task_state").json()["value"] == "started"
+        assert client.get("/metadata/task_state").json()["value"] == "started"
 
 
 def test_declared_fields_take_effect_without_a_restart(client: httpx2.Client, repo: Path) -> None:

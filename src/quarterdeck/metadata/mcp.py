@@ -77,7 +77,11 @@ def register(mcp: FastMCP[Any], service: MetadataService, report_task: ReportTas
     async def report(
         state: str | None = None, title: str | None = None, progress: str | None = None, note: str | None = None
     ) -> dict[str, Any]:
-        """Say how the current task goes: state (started, succeeded or failed), a title, progress, a note."""
+        """Say how the current task goes: state (started, succeeded or failed), a title, progress, a note.
+
+        What is left out stays as it was; another title, or started, begins anew. It is told as task_title,
+        task_state, task_progress, task_note.
+        """
         if state is not None and state not in TASK_STATES:
             raise ToolError(f"{state!r} is not a state to report; use one of {', '.join(TASK_STATES)}")
         given = {"state": state, "title": title, "progress": progress, "note": note}
@@ -96,7 +100,7 @@ async def standalone(service: MetadataService, group: anyio.abc.TaskGroup) -> AS
     from fastmcp import FastMCP
 
     mcp: FastMCP[Any] = FastMCP("quarterdeck-metadata", mask_error_details=True)
-    register(mcp, service, _store_task(service))
+    register(mcp, service, service.report_task)
     app = mcp.http_app(path="/mcp", stateless_http=True, transport="streamable-http")
 
     async def live(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -107,12 +111,3 @@ async def standalone(service: MetadataService, group: anyio.abc.TaskGroup) -> AS
 
     await group.start(live, name="metadata-mcp")
     return app
-
-
-def _store_task(service: MetadataService) -> ReportTask:
-    """Without a sidecar, what is reported of the task is stored as facts."""
-
-    async def store(report: Mapping[str, Any]) -> None:
-        await service.write({f"reported_task_{name}": value for name, value in report.items()})
-
-    return store

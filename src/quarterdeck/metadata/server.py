@@ -182,6 +182,7 @@ async def serve(
                 agent=agent or workspace.name,
                 config=config.load(workspace).metadata,
                 config_folder=workspace,
+                takes_reports=True,
             )
             async with opened as service, anyio.create_task_group() as helpers:
                 app.attach(service, helpers)

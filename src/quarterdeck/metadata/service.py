@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+import msgspec
 
 from quarterdeck.config import MetadataTable
 from quarterdeck.errors import Conflict, NotFound
-from quarterdeck.metadata import model
+from quarterdeck.metadata import model, reported
 from quarterdeck.metadata.facts import Fact, Facts
 from quarterdeck.metadata.gathering import Gathering
 from quarterdeck.metadata.model import Change, Meta, MetadataAnswer, Schema, Written
@@ -38,6 +39,7 @@ class MetadataService:
         self._store = store
         self._facts = Facts()
         self._gathering: Gathering
+        self._reporting = anyio.Lock()
         self.reads = 0
         for key, entry in store.entries.items():
             self._facts.set_stored(key, _stored_fact(key, entry))
@@ -54,14 +56,15 @@ class MetadataService:
         config: MetadataTable | None = None,
         config_folder: Path | None = None,
         task: Task | None = None,
+        takes_reports: bool = False,
         base: str | None = None,
     ) -> AsyncIterator[Self]:
         """Load what is stored in `folder` and keep the facts of `workspace` known until the block ends.
 
         `config` is `[metadata]` of a quarterdeck.toml; with `config_folder` that folder's file is read
-        again whenever it changes. `task` gives the agent's current task, `base` the branch that its work
-        goes home to. Raises `Conflict` when another server works in the folder, `StorageRefused` when the
-        folder cannot be made.
+        again whenever it changes. `task` gives the agent's current task; with `takes_reports` it is the one
+        that `report_task` was told. `base` is the branch that the work goes home to. Raises `Conflict` when
+        another server works in the folder, `StorageRefused` when the folder cannot be made.
         """
         failure: Exception | None = None
         folder, workspace = _absolute(folder), _absolute(workspace)
@@ -72,7 +75,8 @@ class MetadataService:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
             stack.callback(store.changes.close)
-            await service._gathering.start(group, config or MetadataTable(), config_folder, task, base)
+            told = task or (service._reported_task if takes_reports else None)
+            await service._gathering.start(group, config or MetadataTable(), config_folder, told, base)
             # An error of the block goes out as it is, not wrapped in the groups of our tasks.
             try:
                 yield service
@@ -169,6 +173,22 @@ class MetadataService:
             self._refuse_collected(key)
         done = await self._store.write({}, (key,), match=_on_revision(match))
         return bool(done.deleted)
+
+    async def report_task(self, report: Mapping[str, str]) -> None:
+        """Take over what is said of the current task; durable, and told by the task collector, when it returns.
+
+        Raises as `write` does.
+        """
+        async with self._reporting:
+            task = reported.merged(self._reported_task(), report, time.time())
+            await self.write({reported.KEY: task})
+        await self.select(source="task", prefix=None, keys=None, fresh=True)
+
+    def _reported_task(self) -> Mapping[str, Any] | None:
+        entry = self._store.entries.get(reported.KEY)
+        task = None if entry is None else msgspec.json.decode(entry.value)
+        # Anybody may write this fact by its name.
+        return task if isinstance(task, dict) else None
 
     def _refuse_collected(self, key: str) -> None:
         source = self._gathering.owner(key)
