@@ -80,7 +80,8 @@ class Route:
 
     With `own_body` the handler reads and checks the request's body itself; `body` then only documents it.
     `also` are further statuses of success with the same answer. Of the headers, those in `headers` are checked
-    and documented; others are no error.
+    and documented; others are no error. `bare` (further statuses without a body, with their meaning) and
+    `answer_headers` (of every answer that is no error, with their meaning) only document what the handler does.
     """
 
     method: str
@@ -98,6 +99,8 @@ class Route:
     tags: tuple[str, ...] = field(default=())
     own_body: bool = False
     also: tuple[int, ...] = ()
+    bare: Mapping[int, str] = field(default_factory=dict)
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -266,6 +269,9 @@ _ERROR_SCHEMA = {
 }
 
 
+_TEXT = {"type": "string"}
+
+
 def _key(kind: Any) -> str:
     return repr(kind)
 
@@ -290,6 +296,10 @@ def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
     no_body = route.answer is None and route.media_type == "application/json"
     responses: dict[str, Any] = {"204" if no_body else str(route.status): success}
     responses.update({str(status): success for status in route.also})
+    responses.update({str(status): {"description": meaning} for status, meaning in route.bare.items()})
+    if route.answer_headers:
+        told = {name: {"description": text, "schema": _TEXT} for name, text in route.answer_headers.items()}
+        responses = {status: {**response, "headers": told} for status, response in responses.items()}
     for kind in (InvalidInput, Unauthenticated, *((TooLarge,) if route.body else ()), *route.errors):
         responses[str(kind.http_status)] = {
             "description": (kind.__doc__ or "").strip().splitlines()[0],

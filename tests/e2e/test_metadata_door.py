@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import select
 import signal
@@ -211,3 +212,87 @@ def test_what_was_wrong_on_the_disk_is_told_over_http(tmp_path: Path, repo: Path
             assert client.get("/metadata/k").json()["value"] == "second", "an answered write is lost"
         with server.client(token=None) as stranger:
             assert stranger.get("/health").json() == {"ready": True, "status": "degraded"}
+
+
+NESTED = {"a": [1, {"b  c": "two  spaces, and\na line end"}], "☃": {}}
+
+
+def test_values_come_back_the_same_after_clean_restarts(tmp_path: Path, repo: Path) -> None:
+    with served(tmp_path, repo) as server, server.client() as client:
+        client.put("/metadata/k", json={"value": NESTED}).raise_for_status()
+        client.put("/metadata/text", json={"value": json.dumps(NESTED, indent=2)}).raise_for_status()
+        before = [client.get(f"/metadata/{key}").content.partition(b',"error":')[0] for key in ("k", "text")]
+        size = client.get("/health").json()["stored_bytes"]
+    for _ in range(2):
+        with served(tmp_path, repo) as server, server.client() as client:
+            after = [client.get(f"/metadata/{key}").content.partition(b',"error":')[0] for key in ("k", "text")]
+            assert after == before
+            assert client.get("/health").json()["stored_bytes"] == size
+            with client.stream("GET", "/metadata/watch") as stream:
+                lines = stream.iter_lines()
+                found = []
+                while not found or found[-1]:
+                    found.append(next(lines))
+                assert found == ["retry: 1000", ""]
+                event = [next(lines) for _ in range(4)]
+            assert [line.partition(":")[0] for line in event] == ["event", "id", "data", ""]
+            assert json.loads(event[2].removeprefix("data: "))["data"]["k"]["value"] == NESTED
+
+
+@pytest.mark.parametrize("tag", ["1000004", 'W/"1000004"', '"1" "2"', ""])
+def test_a_tag_that_is_none_is_told_as_such(server: Served, tag: str) -> None:
+    with server.client() as client:
+        client.put("/metadata/tagged", json={"value": 1}).raise_for_status()
+        for refused in (
+            client.put("/metadata/tagged", json={"value": 2}, headers={"If-Match": tag}),
+            client.delete("/metadata/tagged", headers={"If-Match": tag}),
+        ):
+            assert refused.status_code == 400, refused.text
+            assert "a tag stands in quotes" in refused.json()["error"]["message"]
+        assert client.get("/metadata/tagged").json()["value"] == 1
+
+
+def test_a_weak_tag_tells_that_nothing_changed(server: Served) -> None:
+    with server.client() as client:
+        tag = client.put("/metadata/weak", json={"value": 1}).headers["ETag"]
+        for given in (tag, f"W/{tag}", f'"1", W/{tag}'):
+            assert client.get("/metadata/weak", headers={"If-None-Match": given}).status_code == 304
+        assert client.get("/metadata/weak", headers={"If-None-Match": '"1"'}).status_code == 200
+        assert client.get("/metadata/weak", headers={"If-None-Match": "1"}).status_code == 400
+
+
+def test_the_document_names_headers_and_statuses(server: Served) -> None:
+    with server.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+
+    def headers(path: str, method: str) -> set[str]:
+        return {p["name"] for p in paths[path][method]["parameters"] if p["in"] == "header"}
+
+    key = paths["/metadata/{key}"]
+    assert headers("/metadata/{key}", "get") == {"If-None-Match"}
+    assert headers("/metadata/{key}", "put") == headers("/metadata/{key}", "delete") == {"If-Match", "If-None-Match"}
+    assert headers("/metadata/watch", "get") == {"Last-Event-ID"}
+    assert "content" not in key["get"]["responses"]["304"]
+    assert all("405" in operation["responses"] for operation in key.values())
+    for method, status in (("get", "200"), ("get", "304"), ("put", "200"), ("put", "201")):
+        assert "ETag" in key[method]["responses"][status]["headers"]
+    assert "headers" not in key["delete"]["responses"]["204"]
+
+
+def test_a_method_that_there_is_not_names_those_that_there_are(server: Served) -> None:
+    with server.client() as client:
+        for path in ("/health", "/health/live", "/metrics", "/openapi.json"):
+            refused = client.post(path)
+            assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD")
+            assert "GET, HEAD" in refused.json()["error"]["hint"]
+
+
+def test_who_may_not_serve_tells_no_address(tmp_path: Path, repo: Path) -> None:
+    with served(tmp_path, repo, token=None):
+        second = subprocess.run(
+            command("--workspace", str(repo), "--folder", str(tmp_path / "facts")),
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert second.returncode == 4
+    assert second.stdout == ""
+    assert "another metadata server" in second.stderr

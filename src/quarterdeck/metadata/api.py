@@ -6,9 +6,10 @@ The callable does by hand what a framework would do in ten times the time: reads
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -49,6 +50,10 @@ POST_BYTES = 2 * 1024 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
+_TAGS = {
+    "If-Match": r'\*|"[!#-+\--~]*"( *, *"[!#-+\--~]*")*',
+    "If-None-Match": r'\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*',
+}
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 
@@ -119,15 +124,9 @@ def _refusal(error: QuarterdeckError) -> Answer:
     headers = [_JSON]
     if error.http_status == 503:
         headers.append((b"retry-after", b"1"))
-    if error.http_status == 405:
+    if isinstance(error, web.MethodNotAllowed):
         headers.append((b"allow", error.hint.removeprefix("allowed: ").encode()))
     return error.http_status, headers, _encode(error.to_json())
-
-
-class _NotAllowed(InvalidInput):
-    """This path has no such method (HTTP 405)."""
-
-    http_status = 405
 
 
 async def answer(service: MetadataService, method: str, path: str, query: bytes, headers: Any, body: bytes) -> Answer:
@@ -154,7 +153,7 @@ async def answer(service: MetadataService, method: str, path: str, query: bytes,
 
 
 def _not_allowed(method: str, allowed: str) -> QuarterdeckError:
-    return _NotAllowed(f"there is no {method} here", hint=f"allowed: {allowed}")
+    return web.MethodNotAllowed(f"there is no {method} here", hint=f"allowed: {allowed}")
 
 
 def _no_query(query: bytes) -> None:
@@ -166,7 +165,7 @@ def _get(service: MetadataService, key: str, headers: Any) -> Answer:
     fact = service.fact(key)
     tag = model.etag(fact.revision).encode()
     for name, value in headers:
-        if name == b"if-none-match" and not {tag, b"*"}.isdisjoint(part.strip() for part in value.split(b",")):
+        if name == b"if-none-match" and not {tag.decode(), "*"}.isdisjoint(_tags("If-None-Match", value)):
             return 304, [(b"etag", tag)], b""
     return 200, [_JSON, (b"etag", tag)], _key_json(fact)
 
@@ -227,9 +226,9 @@ def _match(headers: Any) -> Match | None:
     wanted = unwanted = None
     for name, value in headers:
         if name == b"if-match":
-            wanted = _tags(value)
+            wanted = _tags("If-Match", value)
         elif name == b"if-none-match":
-            unwanted = _tags(value)
+            unwanted = _tags("If-None-Match", value)
     if wanted is None and unwanted is None:
         return None
 
@@ -242,8 +241,15 @@ def _match(headers: Any) -> Match | None:
     return matches
 
 
-def _tags(value: bytes) -> set[str]:
-    return {part.strip() for part in value.decode("latin-1").split(",")}
+def _tags(header: Literal["If-Match", "If-None-Match"], value: bytes) -> set[str]:
+    text = value.decode("latin-1").strip()
+    if not re.fullmatch(_TAGS[header], text):
+        raise InvalidInput(
+            f"{header}: {text[:100]!r} is no tag of ours; a tag stands in quotes, as ETag gives it",
+            hint=f'{header}: "1000001", several with commas between, or *',
+        )
+    # Only to find out that nothing changed a weak tag is as good as a strong one; some proxies make them weak.
+    return {part.strip().removeprefix("W/") for part in text.split(",")}
 
 
 # -------------------------------------------------------------------- changes as they come
@@ -330,21 +336,36 @@ def routes(service: MetadataService) -> list[web.Route]:
         web.Param("fresh", bool, False, "true: collect now instead of answering what is known"),
     )
     since = web.Param("since", int, None, "only what came after this revision", minimum=0)
-    writing = (Conflict, PreconditionFailed, TooLarge, Unprocessable, Unavailable, StorageRefused)
+    resumed = web.Param("Last-Event-ID", str, None, "the same, as a browser says it", pattern="[0-9]{1,15}")
+    match = web.Param(
+        "If-Match", str, None, "only when it is at the revision of this ETag (in quotes)", pattern=_TAGS["If-Match"]
+    )
+    unless = web.Param(
+        "If-None-Match", str, None, "only when it is not at the revision of this ETag (in quotes); *: not there",
+        pattern=_TAGS["If-None-Match"],
+    )  # fmt: skip
+    tag = {"ETag": "the revision of its last change, in quotes"}
+    no_method = web.MethodNotAllowed
+    writing = (no_method, Conflict, PreconditionFailed, TooLarge, Unprocessable, Unavailable, StorageRefused)
     return [
-        web.Route("GET", PATH, call, "All facts", answer=MetadataAnswer, query=filters, tags=tags),
+        web.Route(
+            "GET", PATH, call, "All facts", answer=MetadataAnswer, query=filters, errors=(no_method,), tags=tags
+        ),
         web.Route(
             "POST", PATH, call, "Store several facts, all or none", answer=Written, body=WriteManyBody,
             errors=writing, tags=tags, own_body=True,
         ),
         web.Route(
-            "GET", PATH + "/watch", watch, "Changes as server-sent events", query=(since,),
-            media_type="text/event-stream", tags=tags,
+            "GET", PATH + "/watch", watch, "Changes as server-sent events", query=(since,), headers=(resumed,),
+            media_type="text/event-stream", errors=(no_method,), tags=tags,
         ),
-        web.Route("GET", key, call, "One fact", answer=KeyAnswer, errors=(NotFound,), tags=tags),
+        web.Route(
+            "GET", key, call, "One fact", answer=KeyAnswer, headers=(unless,), errors=(NotFound, no_method), tags=tags,
+            bare={304: "it is still at the revision of If-None-Match"}, answer_headers=tag,
+        ),
         web.Route(
             "PUT", key, call, "Store one fact (201 when it is new)", answer=KeyAnswer, body=WriteBody,
-            errors=writing, tags=tags, own_body=True, also=(201,),
+            headers=(match, unless), errors=writing, tags=tags, own_body=True, also=(201,), answer_headers=tag,
         ),
-        web.Route("DELETE", key, call, "Delete a stored fact", errors=writing, tags=tags),
+        web.Route("DELETE", key, call, "Delete a stored fact", headers=(match, unless), errors=writing, tags=tags),
     ]  # fmt: skip

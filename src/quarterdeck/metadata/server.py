@@ -74,6 +74,8 @@ class MetadataServer:
             headers = [(b"content-type", media), (b"content-length", b"%d" % len(body))]
             if status == 503:
                 headers.append((b"retry-after", b"1"))
+            if status == 405:
+                headers.append((b"allow", _PLAIN_METHODS.encode()))
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
 
@@ -86,7 +88,8 @@ class MetadataServer:
             error = {"error": {"code": "NOT_FOUND", "message": f"there is no {path[:200]}", "hint": _HINT}}
             return 404, _encode(error), json
         if method not in ("GET", "HEAD"):
-            return 405, _encode({"error": {"code": "INVALID_INPUT", "message": f"there is no {method} here"}}), json
+            refusal = web.MethodNotAllowed(f"there is no {method} here", hint=f"allowed: {_PLAIN_METHODS}")
+            return 405, _encode(refusal.to_json()), json
         if path == "/health/live":
             return 200, b'{"live":true}', json
         if path == "/openapi.json":
@@ -113,6 +116,7 @@ class MetadataServer:
 
 
 _PLAIN = frozenset({*_OPEN, "/metrics", "/openapi.json"})
+_PLAIN_METHODS = "GET, HEAD"
 _HINT = "/metadata, /health, /metrics, /openapi.json and /mcp are here"
 
 
@@ -152,7 +156,7 @@ async def serve(
     """Serve one workspace until SIGTERM or SIGINT; a clean stop folds the journal.
 
     `folder` is where facts are stored (default: one per workspace under the state folder), `token_file`
-    holds the bearer token that callers must show. `announce` is told the address once it listens; with
+    holds the bearer token that callers must show. `announce` is told the address once it answers; with
     port 0 the system chooses. Raises `InvalidInput` for a missing workspace, an empty token or an
     address that others can reach without a token; `Conflict` when the folder is taken; `Unavailable`
     when the port is.
@@ -174,8 +178,6 @@ async def serve(
     try:
         async with anyio.create_task_group() as group:
             running: Running = await group.start(run_uvicorn, guarded, bound)
-            if announce is not None:
-                announce(_url(host, bound))
             opened = MetadataService.open(
                 folder or default_folder(workspace),
                 workspace,
@@ -186,6 +188,9 @@ async def serve(
             )
             async with opened as service, anyio.create_task_group() as helpers:
                 app.attach(service, helpers)
+                # Not before the folder is ours: who reads the address and comes would find another's server, or none.
+                if announce is not None:
+                    announce(_url(host, bound))
                 log.info("serving %s at %s", workspace, _url(host, bound))
                 await _until_stopped()
                 # First the server, so that no answer is cut off; then the service, which folds.

@@ -290,3 +290,17 @@ async def test_a_hundred_thousand_files(tmp_path: Path, git: Git) -> None:
     assert found["dirty"] is False
     (tmp_path / "d5" / "f5000").write_text("y")
     assert (await collected(tmp_path))["changed"] == 1
+
+
+async def test_mails_that_are_applied_are_no_rebase(repo: Path, git: Git) -> None:
+    (repo / "README.md").write_text("from a mail\n")
+    git(repo, "commit", "-q", "-a", "-m", "mailed")
+    mail = git(repo, "format-patch", "-1", "--stdout") + "\n"
+    git(repo, "reset", "-q", "--hard", "HEAD~1")
+    (repo / "README.md").write_text("something else\n")
+    git(repo, "commit", "-q", "-a", "-m", "in the way")
+    (repo.parent / "mail").write_text(mail)
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repo, "am", "-q", str(repo.parent / "mail"))
+    found = await collected(repo)
+    assert (found["state"], found["branch"]) == ("applying", "main")

@@ -1,8 +1,10 @@
 """The git collector: what is checked out, what is changed, and where it stands to its base.
 
-Never changes the repository (no optional locks, no fetch) and runs no program that the repository
-names (`core.fsmonitor`). One `git status` does the work; what only changes with commits or configuration
-is remembered.
+Never changes the repository (no optional locks, no fetch), and does not ask the file monitor that the
+repository names (`core.fsmonitor`). It does run the filters that are configured (`filter.NAME.clean`, as Git LFS
+uses), as every `git status` does: what a file that was touched would be as a commit, and so whether it differs,
+only its filter can tell. Without it each such file would be told as changed. One `git status` does the work; what
+only changes with commits or configuration is remembered.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from quarterdeck.process import CommandFailed, Completed, run_quick
 
 KEYS: dict[str, Schema] = {
     "git_state": Schema(
-        "normal, detached, merging, rebasing, cherry-picking, reverting, bisecting, no-commits, bare or no-repository",
+        "normal, detached, merging, rebasing, applying (mails), cherry-picking, reverting, bisecting, no-commits, bare "
+        "or no-repository",
         True,
     ),
     "git_branch": Schema("the branch that is checked out; null when detached", True),

@@ -130,7 +130,8 @@ def under_way(git: Path) -> tuple[str, str | None] | None:
         if (git / folder).is_dir():
             name = _read(git / folder / "head-name")
             branch = name.removeprefix("refs/heads/") if name and name.startswith("refs/heads/") else None
-            return "rebasing", branch
+            # `git am` uses the same folder; unlike a rebase it stays on the branch.
+            return ("applying" if (git / folder / "applying").exists() else "rebasing"), branch
     for file, state in (
         ("MERGE_HEAD", "merging"),
         ("CHERRY_PICK_HEAD", "cherry-picking"),
