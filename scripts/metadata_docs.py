@@ -60,19 +60,23 @@ REFERENCE = """
 | refused | control characters except tab and newline, ANSI escapes, NUL, half surrogates, duplicate JSON keys, NaN |
 | statuses | 400 not JSON, 404 unknown, 409 collected, 412 precondition, 413 too large, 422 against a rule, 503 not ready, 507 disk |
 
-`ETag` is the revision of an entry's last change. `If-Match` makes a write conditional, `If-None-Match: *` makes it
-create only; without them the last write wins. `HEAD` is `GET` without the body. A revision never means two things:
+`ETag` is the revision of an entry's last change, in quotes. `If-Match: "1000003"` makes a write conditional,
+`If-None-Match: *` makes it create only; without them the last write wins. `HEAD` is `GET` without the body. A revision never means two things:
 each start of a server counts in a block of its own.
+
+What cannot be read at a start is kept beside it as `NAME.unreadable-TIME-N`; `/health` is degraded and names these files
+until somebody removes them. It also names stored facts that a collected one of the same name hides, as when a field was
+declared later: `DELETE` removes what is stored.
 
 ## Collectors
 
 | source | keys | asked again |
 |---|---|---|
 | `git` | `git_state`, `git_branch`, `git_head`, `git_dirty`, `git_ahead`, ... | when files change; branch and commit at every read |
-| `github`, `gitlab` | `pull_request_number`, `..._state`, `..._check_status`, `..._review_decision`, `..._failing_checks`, ..., and `fleet_mcp_pull_request_url`, `_status`, `_check_status` | when the branch or commit changes, and every 30 s |
-| `task` | `task_id`, `task_title`, `task_state`, `task_progress`, ... | when the agent says something; a `task_file` every 2 s |
+| `github`, `gitlab` | `pull_request_number`, `..._state`, `..._check_status`, `..._review_decision`, `..._failing_checks`, ..., and `fleet_mcp_pull_request_url`, `_status`, `_check_status` | when the branch or commit changes, and every `interval` (30 s; without a token 600 s) |
+| `task` | `task_id`, `task_title`, `task_state`, `task_progress`, ... | when the agent says something (`report_task`; a stand-alone server keeps it as the fact `reported_task`, and asks for a `task_file` where there is none), every 2 s |
 | `command` | the fields of `[metadata.fields.NAME]` | every `interval` |
-| `taskfile` | tasks of `Taskfile.yml` with a `meta` key (`desc`, `include_in_list`, `timeout`, `interval`) | every `interval` |
+| `taskfile` | tasks of `Taskfile.yml` with a `meta` key (`desc`, `include_in_list`, `timeout`, `interval`, `format`) | every `interval` |
 
 A collector that fails leaves its last values with their age, `"stale": true` and the `error`; the others are not
 touched by it, and the answer is 200. Collectors never change the workspace. Answers of a forge are shared by all agents
@@ -80,7 +84,9 @@ of a machine, asked for with conditional requests, and a tenth of the quota is l
 `gitlab.com` goes there and nowhere else, one that is configured for `hosts` to these. Of reviews on GitHub only those of
 owners, members and collaborators count; a request that comes from somebody else's fork is never taken for the branch's.
 Changes of `[metadata]` in `quarterdeck.toml` and of `Taskfile.yml` take effect without a restart; what is wrong in them
-is told in `/health`, and what they said before stays in force.
+is told in `/health`, and what they said before stays in force. No declared field can have a key of the first three
+rows. What `git status` runs is run: filters that the repository's configuration names (Git LFS) decide whether a file
+differs.
 
 Your own collector is a callable `workspace -> Collector` in the entry-point group `quarterdeck.metadata.collectors`;
 the contract is in `src/quarterdeck/metadata/collector.py`.
@@ -151,7 +157,9 @@ def write(page: Page, workspace: Path) -> None:
     page.curl("/metadata/nothing")
     page.section(
         "Watch",
-        "Server-sent events: the whole picture first, then each change. `?since=REVISION` or `Last-Event-ID` resumes.",
+        "Server-sent events: the whole picture first, then each change. `?since=REVISION` or `Last-Event-ID` resumes.\n"
+        "A `snapshot` is the whole picture: what it does not name is gone. It comes again to a reader that fell more than\n"
+        "2,048 changes behind.",
     )
     revision = page_revision(page)
     page_write(page, workspace)
