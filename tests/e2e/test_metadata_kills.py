@@ -45,9 +45,13 @@ def test_every_write_that_was_answered_survives_kills(tmp_path: Path, repo: Path
             ]
             for worker in workers:
                 worker.start()
-            time.sleep(random.uniform(0.05, 0.5))
+            # A loaded machine needs longer until it writes at all; then it is killed at any moment.
+            before, end = sum(acknowledged.values()), time.monotonic() + 30
+            while sum(list(acknowledged.values())) < before + 10 and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0.0, 0.4))
             server.kill()
             for worker in workers:
                 worker.join(30)
                 assert not worker.is_alive()
-    assert sum(acknowledged.values()) > 10 * KILLS
+    assert sum(acknowledged.values()) >= 10 * KILLS
