@@ -73,7 +73,7 @@ def test_set_and_rm(hub: Hub) -> None:
     run(hub, "set", "alice", "--json", "a=x", code=2)
     run(hub, "rm", "alice", "a/b", "c")
     assert [c[:2] for c in hub.calls[-2:]] == [
-        ("DELETE", "/api/agents/alice/metadata/a/b"),
+        ("DELETE", "/api/agents/alice/metadata/a%2Fb"),
         ("DELETE", "/api/agents/alice/metadata/c"),
     ]
 
