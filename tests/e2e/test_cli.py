@@ -267,6 +267,17 @@ def on_terminal(qd: Qd, *arguments: str, **more: str) -> str:
     return written.decode()
 
 
+def test_a_terminal_is_shown_control_characters_not_given_them(qd: Qd) -> None:
+    qd("agents", "create", "trick", "--task", "@say a \x1b]0;title\x07\n@write evil.txt b \x1b[2J")
+    qd.until(lambda: (qd.agent("trick")["last_task"] or {}).get("state") == "succeeded")
+    for arguments, seen in ((("log",), "a \\x1b]0;title\\x07"), (("diff", "--patch"), "+b \\x1b[2J")):
+        screen = on_terminal(qd, "agents", arguments[0], "trick", *arguments[1:])
+        assert seen in screen
+        assert "\x1b]0;" not in screen
+        assert "\x1b[2J" not in screen
+    assert "+b \x1b[2J" in qd("agents", "diff", "trick", "--patch").out, "a patch in a file is the patch"
+
+
 def test_colour_is_for_terminals_that_want_it(qd: Qd) -> None:
     qd("agents", "create", "shade", "--wait")
     assert "\x1b" not in qd("agents", "list").out + qd("agents", "show", "nobody", code=3).err

@@ -165,7 +165,7 @@ def _wait(hub: HubClient, name: str, task_id: str | None, as_json: bool) -> int:
         return _task_exit(ended)
     detail = ended["detail"] or _last_words(hub, name, ended["id"])
     state = _PAST.get(ended["state"], ended["state"])
-    click.echo(f"task {ended['id']} of {name} {state}" + (f": {detail.strip()}" if detail else ""))
+    click.echo(f"task {ended['id']} of {name} {state}" + (f": {words.plain(detail.strip())}" if detail else ""))
     return _task_exit(ended)
 
 

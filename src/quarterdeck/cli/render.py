@@ -205,14 +205,18 @@ def log_entry(entry: Json) -> Text:
     at = time.strftime("%H:%M:%S", time.localtime(entry["at"]))
     told = Text.assemble((at, "dim"), " ", (f"{entry['kind']:<10}", _LOG_STYLES.get(entry["kind"], "")), " ")
     indent = " " * len(told.plain)
-    told.append(f"\n{indent}".join(entry["text"].strip().splitlines()))
+    told.append(f"\n{indent}".join(words.plain(entry["text"].strip().replace("\r\n", "\n")).split("\n")))
     if entry["kind"] == "tool" and (state := entry["data"].get("status")):
         told.append(f"  ({state})", style="dim")
     return told
 
 
 def diff(answer: Json) -> Text:
-    """An agent's work: how much it is, then the text, coloured where it is a patch."""
+    """An agent's work: how much it is, then the text, coloured where it is a patch.
+
+    A terminal is shown the control characters of files, others get the patch as it is.
+    """
+    shown = words.plain if console().is_terminal else str
     files = "1 file" if answer["files_total"] == 1 else f"{answer['files_total']} files"
     told = Text.assemble(
         (answer["branch"], "bold"), f" against {answer['base'][:10]}: {files}, ",
@@ -223,7 +227,7 @@ def diff(answer: Json) -> Text:
     is_patch = text.startswith("diff --git")
     for line in text.split("\n") if text else []:
         style = next((style for start, style in _PATCH_STYLES if line.startswith(start)), "") if is_patch else ""
-        told.append("\n").append(line, style=style)
+        told.append("\n").append(shown(line), style=style)
     if answer["truncated"]:
         told.append(f"\ncut here: {answer['total_bytes']} bytes in all, see --max-bytes", style="yellow")
     return told

@@ -86,7 +86,7 @@ async def ps(nodes: tuple[str, ...], as_json: bool) -> int:
                 (
                     node,
                     f"{each.service}/{each.component}",
-                    render.state(each.desired, each.observed),
+                    render.state(each.desired, each.observed, done=each.done),
                     render.since(each.observed.started_at) if running else "",
                     each.version,
                     f"{each.usage.cpu_percent:.1f}%" if each.usage and running else "",

@@ -83,7 +83,7 @@ def _live(each: ComponentRecord, watched: Observed, usage: Usage | None) -> Live
     previous: State = each.observed.state
     return LiveComponent(
         each.service, each.name, each.container_name, each.desired, watched, each.version,
-        watched.state != previous, previous, usage,
+        watched.state != previous, previous, usage, reconcile.ended_well(each.spec, watched),
     )  # fmt: skip
 
 

@@ -144,7 +144,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class LiveComponent:
-    """A component asked for at the runtime just now. `changed` is whether the registry knew another state."""
+    """A component asked for at the runtime just now.
+
+    `changed` is whether the registry knew another state, `done` whether it is a job that has ended well.
+    """
 
     service: str
     component: str
@@ -155,6 +158,7 @@ class LiveComponent:
     changed: bool = False
     previous: State = "unknown"
     usage: Usage | None = None
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

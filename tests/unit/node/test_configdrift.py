@@ -180,6 +180,7 @@ async def test_a_job_that_ended_well_is_as_it_should_be(agent: NodeAgent, name: 
     jobs = ServiceDef(name, tuple(component(each, "true", restart=each) for each in ("no", "on-failure")))
     await deployed(agent, jobs)
     assert (await agent.get_service_status(name)).drift == ()
+    assert [each.done for each in (await agent.live_check(service=name)).components] == [True, True]
     plan = await agent.plan(jobs)
     assert [each.action for each in plan.actions] == ["keep", "keep"]
     await deployed(agent, jobs)

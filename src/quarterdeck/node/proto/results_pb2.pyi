@@ -257,7 +257,7 @@ class Usage(_message.Message):
     def __init__(self, cpu_percent: _Optional[float] = ..., memory: _Optional[int] = ..., memory_limit: _Optional[int] = ..., pids: _Optional[int] = ...) -> None: ...
 
 class LiveComponent(_message.Message):
-    __slots__ = ("service", "component", "container_name", "desired", "observed", "version", "changed", "previous", "usage")
+    __slots__ = ("service", "component", "container_name", "desired", "observed", "version", "changed", "previous", "usage", "done")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -267,6 +267,7 @@ class LiveComponent(_message.Message):
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
     service: str
     component: str
     container_name: str
@@ -276,7 +277,8 @@ class LiveComponent(_message.Message):
     changed: bool
     previous: _model_pb2.State
     usage: Usage
-    def __init__(self, service: _Optional[str] = ..., component: _Optional[str] = ..., container_name: _Optional[str] = ..., desired: _Optional[_Union[_model_pb2.Desired, str]] = ..., observed: _Optional[_Union[_model_pb2.Observed, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[bool] = ..., previous: _Optional[_Union[_model_pb2.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    done: bool
+    def __init__(self, service: _Optional[str] = ..., component: _Optional[str] = ..., container_name: _Optional[str] = ..., desired: _Optional[_Union[_model_pb2.Desired, str]] = ..., observed: _Optional[_Union[_model_pb2.Observed, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[bool] = ..., previous: _Optional[_Union[_model_pb2.State, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., done: _Optional[bool] = ...) -> None: ...
 
 class LiveCheck(_message.Message):
     __slots__ = ("at", "components", "unmanaged", "runtime_error")
