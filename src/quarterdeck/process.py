@@ -178,9 +178,13 @@ async def _open(
     stdin: int | IO[bytes],
     stderr: int | IO[bytes] = subprocess.PIPE,
 ) -> anyio.abc.Process:
-    """Start a child in a session of its own. Raises `CommandFailed`."""
+    """Start a child in a session of its own. Raises `CommandFailed`.
+
+    A cancel waits until it is there, for the caller to end: asyncio would kill the child alone, and what that had
+    started by then would go on.
+    """
     try:
-        with proctree.starting() as known:
+        with proctree.starting() as known, anyio.CancelScope(shield=True):
             process = await anyio.open_process(
                 command, cwd=cwd, env=env, stdin=stdin, stderr=stderr, start_new_session=True
             )

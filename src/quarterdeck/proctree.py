@@ -285,6 +285,19 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def session_of(leader: int) -> list[psutil.Process]:
+    """Every live process of the session that this process began, also when its parents are gone.
+
+    What a program forked in the moment of its death is nobody's descendant any more, but still of its session.
+    """
+    found: list[psutil.Process] = []
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(pid) == leader and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def working_in(folder: Path, word: str) -> list[psutil.Process]:
     """Every live process, this one excepted, with this working folder and this word in its command line."""
     wanted, me = str(folder), os.getpid()
@@ -336,7 +349,7 @@ def kill_everything(
     killed: set[int] = set()
     end = time.monotonic() + deadline_seconds
     while True:
-        found = [*(descendants(pid) if pid else ()), *(marked(mark) if mark else ())]
+        found = [*(descendants(pid) + session_of(pid) if pid else ()), *(marked(mark) if mark else ())]
         for orphan in adopted() if orphans else ():
             found += descendants(orphan.pid)
         victims = {process.pid: process for process in found}

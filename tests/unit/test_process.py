@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from quarterdeck import process
+from quarterdeck import process, proctree
 from quarterdeck.process import Child, CommandFailed
 
 pytestmark = pytest.mark.anyio
@@ -66,3 +67,12 @@ async def test_no_more_output_is_kept_than_was_asked_for() -> None:
     assert len(done.stderr) == 5000
     assert done.stderr.endswith(b"last\n")
     assert peak < 4_000_000
+
+
+async def test_a_cancel_while_a_command_starts_ends_what_it_started_too(tmp_path: Path) -> None:
+    mark = f"test-{os.urandom(8).hex()}"
+    for number in range(40):
+        with anyio.move_on_after(0.0005 * number):
+            command = ["/bin/sh", "-c", "sleep 300 & sleep 300"]
+            await process.run(command, cwd=tmp_path, env={proctree.MARK_VARIABLE: mark})
+    assert proctree.marked(mark) == []

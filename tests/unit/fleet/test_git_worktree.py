@@ -88,6 +88,20 @@ async def test_a_folder_with_something_else_is_refused(repo: Path, git: Git, tmp
         await worktree.add(repo, tmp_path / "mine", "qd/ann", base)
 
 
+async def test_nothing_is_left_by_a_cancel_at_any_moment(repo: Path, git: Git, tmp_path: Path, base: str) -> None:
+    """Also while git starts, and while a git that it started makes the branch."""
+    cancelled = 0
+    for number in range(60):
+        with anyio.move_on_after(0.002 * number) as scope:
+            await worktree.add(repo, tmp_path / f"tree-{number}", f"qd/ann-{number}", base)
+        if scope.cancelled_caught:
+            cancelled += 1
+            assert git(repo, "branch", "--list", f"qd/ann-{number}") == ""
+            assert not (tmp_path / f"tree-{number}").exists()
+    assert cancelled > 5
+    assert len(git(repo, "worktree", "list").splitlines()) == 1 + 60 - cancelled
+
+
 async def test_every_half_made_state_is_repaired(repo: Path, git: Git, tmp_path: Path, base: str) -> None:
     path = tmp_path / "tree"
 

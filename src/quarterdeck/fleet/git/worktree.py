@@ -66,23 +66,27 @@ async def add(repo: Path, path: Path, branch_wanted: str, base_sha: str) -> Adde
     async with locks.held(
         path.with_name(f".{path.name}.lock"), timeout_seconds=_LOCK_SECONDS, what=f"making the worktree {path}"
     ):
-        # Registering is quick and done one at a time; filling takes long and is done side by side.
-        async with _registry(shared):
-            there = await _find(repo, path)
-            if there is not None and await run_sync(_is_complete, shared, path, there):
-                return _as_added(path, there, branch_wanted)
-            if there is not None:
-                # Whoever was killed while making it may have left a git that still writes there.
-                await run_sync(proctree.kill_everything, None, mark[proctree.MARK_VARIABLE], None)
-            await _make_room(repo, path, there)
-            branch, is_new = await _choose_branch(repo, shared, branch_wanted, base_sha)
-            await git(commands.add_worktree(repo, path, branch, base_sha), env=mark)
+        branch, is_new, begun = "", False, False
         try:
+            # Registering is quick and done one at a time; filling takes long and is done side by side.
+            async with _registry(shared):
+                there = await _find(repo, path)
+                if there is not None and await run_sync(_is_complete, shared, path, there):
+                    return _as_added(path, there, branch_wanted)
+                if there is not None:
+                    # Whoever was killed while making it may have left a git that still writes there.
+                    await run_sync(proctree.kill_everything, None, mark[proctree.MARK_VARIABLE], None)
+                await _make_room(repo, path, there)
+                branch, is_new = await _choose_branch(repo, shared, branch_wanted, base_sha)
+                begun = True
+                await git(commands.add_worktree(repo, path, branch, base_sha), env=mark)
             await git(commands.fill_worktree(path), env=mark)
             await git(commands.unlock_worktree(repo, path))
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await _take_back(repo, shared, path, branch if is_new else None, base_sha)
+            # Also where git was ended while it registered: it makes the branch first, and the worktree in steps.
+            if begun:
+                with anyio.CancelScope(shield=True):
+                    await _take_back(repo, shared, path, branch if is_new else None, base_sha)
             raise
     return Added(path=str(path), branch=branch, head=base_sha, existed=False)
 
