@@ -110,7 +110,8 @@ def prefix(word: str = "qdt") -> Iterator[str]:
 def sweep(name: str) -> None:
     """Remove everything of podman's whose name begins with `name`."""
     if found := [each for each in podman("ps", "-a", "--format", "{{.Names}}").split() if each.startswith(name)]:
-        podman("rm", "-f", "-t", "0", *found, check=False)
+        # With what uses its network: podman would leave it otherwise.
+        podman("rm", "-f", "--depend", "-t", "0", *found, check=False)
     for kind in ("volume", "secret"):
         if left := [each for each in podman(kind, "ls", "--format", "{{.Name}}").split() if each.startswith(name)]:
             podman(kind, "rm", *left, check=False)
