@@ -87,10 +87,14 @@ def _root() -> bytes:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port nobody listens on, below those that the kernel gives to connections (`ip_local_port_range`): it stays
+    free until it is used, unless another test draws the very same."""
+    for _ in range(1000):
+        port = 15_000 + secrets.randbelow(17_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise AssertionError("no port between 15000 and 32000 is free")
 
 
 @contextlib.contextmanager
@@ -106,10 +110,21 @@ def prefix(word: str = "qdt") -> Iterator[str]:
 def sweep(name: str) -> None:
     """Remove everything of podman's whose name begins with `name`."""
     if found := [each for each in podman("ps", "-a", "--format", "{{.Names}}").split() if each.startswith(name)]:
-        podman("rm", "-f", "-t", "0", *found, check=False)
+        # With what uses its network: podman would leave it otherwise.
+        podman("rm", "-f", "--depend", "-t", "0", *found, check=False)
     for kind in ("volume", "secret"):
         if left := [each for each in podman(kind, "ls", "--format", "{{.Name}}").split() if each.startswith(name)]:
             podman(kind, "rm", *left, check=False)
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and make it where it does not."""
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -125,8 +140,7 @@ def service(folder: Path) -> Iterator[Path]:
         _wait_for(lambda: _connects(path), "podman's service")
         yield path
     finally:
-        process.terminate()
-        process.wait(10)
+        ended(process)
 
 
 @dataclass(frozen=True)
@@ -163,8 +177,7 @@ def registry(folder: Path) -> Iterator[Registry]:
         _wait_for(lambda: _listens(port), "the registry")
         yield Registry(f"127.0.0.1:{port}")
     finally:
-        process.terminate()
-        process.wait(10)
+        ended(process)
 
 
 def _connects(path: Path) -> bool:
@@ -181,7 +194,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait_for(ready: object, what: str, seconds: float = 20) -> None:
+def _wait_for(ready: object, what: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     assert callable(ready)
     while not ready():

@@ -59,7 +59,7 @@ class Machine:
             "/run/quarterdeck/podman.sock": str(podman_socket),
             'host = "0.0.0.0"': f'host = "127.0.0.1"\nport = {self.port}',
             '#root = "/srv"': f'root = "{folder}/srv"',
-            "#probe_seconds = 60": "probe_seconds = 3",
+            "#probe_seconds = 60": "probe_seconds = 20",
         }
         for before, after in changes.items():
             assert before in config
@@ -73,6 +73,10 @@ class Machine:
     def translated(self, text: str, word: str) -> str:
         """The text for this machine; the services get names of this test's own."""
         changes = {
+            # First: the port may be in what the others put in.
+            "8080": str(self.published),
+            # What is put back is started, not probed: it may not listen yet.
+            "wget -qO- ": "wget -qO- --retry-connrefused --waitretry=1 --tries=10 ",
             "node-1.example --fing": f"127.0.0.1:{self.port} --fing",
             "--host node-1.example": "--host 127.0.0.1",
             "--owner quarterdeck": "--owner root",
@@ -82,7 +86,6 @@ class Machine:
             "registry.example/web:v1": IMAGE,
             "web:v1|web:v2": f"{IMAGE}|{IMAGE_2}",
             "/srv/web": f"{self.folder}/srv/{word}web",
-            "8080": str(self.published),
             "old-shop": f"{word}-old",
         }
         for before, after in changes.items():
@@ -110,8 +113,13 @@ class Machine:
         file = self.folder / "log"
         return file.read_text() if file.exists() else ""
 
+    def up(self, command: str) -> str:
+        """`command` once the node listens, as lines for `run`."""
+        listens = f"until (exec 3<>/dev/tcp/127.0.0.1/{self.port}) 2>/dev/null; do sleep 0.1; done"
+        return f"timeout 60 bash -c '{listens}'; {command}"
+
     def wait(self) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -147,6 +155,7 @@ def test_every_verb_is_documented() -> None:
             assert re.search(rf"\b{verb}\b", text), verb
 
 
+@pytest.mark.timeout(400)
 def test_the_documentation_works_as_written(machine: Machine) -> None:
     with podman_env.prefix() as word:
         parts = blocks()
@@ -174,8 +183,8 @@ def test_the_documentation_works_as_written(machine: Machine) -> None:
         assert f"{word}web on node-1" in run("disk").replace("exit", "")
         machine.snapshot = sorted((machine.folder / "state" / "snapshots").iterdir())[-1].name
         assert f"{word}web" in run("restore")
-        run_offline = parts["restore-offline"].replace("qd service status", "sleep 2; qd service status")
-        assert f"{word}web" in machine.run(machine.translated(run_offline, word))
+        offline = machine.translated(parts["restore-offline"], word)
+        assert f"{word}web" in machine.run(offline.replace("qd service status", machine.up("qd service status")))
 
         # The machine is lost: only the copies of the CA are left, and the definitions.
         backup = machine.person.folder / "config" / "backup"
@@ -187,8 +196,8 @@ def test_the_documentation_works_as_written(machine: Machine) -> None:
         shutil.rmtree(machine.folder / "etc" / "tls")
         shutil.rmtree(machine.folder / "state")
         (machine.folder / "state").mkdir()
-        lost = parts["lost-node"].replace("qd login", "sleep 2; qd login")
-        machine.run(machine.translated(lost, word).replace("systemctl stop quarterdeck-node.service", "true"))
+        lost = machine.translated(parts["lost-node"], word).replace("qd login", machine.up("qd login"))
+        machine.run(lost.replace("systemctl stop quarterdeck-node.service", "true"))
         assert podman("inspect", "--format", "{{.State.Status}}", f"{word}web-front") == "running"
 
         podman("run", "-d", "--name", f"{word}-old", "--network", "none", IMAGE, "/bin/sleep", "1000")

@@ -70,7 +70,7 @@ def options(unix_race: None, tmp_path: Path, podman_socket: Path, image_registry
         files_root=tmp_path / "srv",
         socket=podman_socket,
         insecure_registries=(image_registry.address,),
-        probe_seconds=3,
+        probe_seconds=20,
         monitor=QUIET,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from quarterdeck.errors import Conflict, InvalidInput, NotFound, PreconditionFai
 from quarterdeck.node import swap
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import ComponentSpec, Healthcheck, Mutation, Port, Secret, ServiceDef, Volume
+from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.probe import trouble
 from quarterdeck.node.results import DeployProgress, PushRequest, ServiceResult
 from support import podman_env
@@ -108,33 +109,41 @@ async def test_a_bad_version_is_taken_back_and_the_old_one_runs_on(agent: NodeAg
     assert podman("inspect", "--format", "{{.Id}}", f"{name}-web") == before
     assert running(name) == [f"{name}-side=running", f"{name}-web=running"]
     assert podman("exec", f"{name}-side", "wget", "-qO-", "-T", "2", "http://0.0.0.0", check=False) == ""
-    async with await anyio.connect_tcp("127.0.0.1", port):
-        pass
+    # What is put back is started, not probed: its httpd may need a moment to listen again.
+    with anyio.fail_after(10):
+        while True:
+            with suppress(OSError):
+                async with await anyio.connect_tcp("127.0.0.1", port):
+                    break
+            await anyio.sleep(0.05)
     status = await agent.get_service_status(name)
     assert [each for each in status.drift if each.component == "web"] == []
     assert "restoring" in {each.step for each in steps}
 
 
 @pytest.mark.slow
-async def test_a_container_that_listens_too_late_is_not_healthy(agent: NodeAgent, name: str) -> None:
+async def test_a_container_that_listens_too_late_is_not_healthy(options: AgentOptions, name: str) -> None:
     service = ServiceDef(name, (replace(web(podman_env.free_port()), cmd=("sleep", "600")),))
-    began = time.monotonic()
-    result, _ = await deploy(agent, service)
-    assert result.components[0].outcome == "failed"
-    assert "nothing answers on port" in result.components[0].message
-    assert 2.5 < time.monotonic() - began < 8
-    assert running(name) == []
-    record = (await agent.list_services(service=name))[0].components[0]
-    assert (record.desired, record.observed.state) == ("running", "missing")
+    async with NodeAgent.open(replace(options, probe_seconds=3)) as agent:
+        began = time.monotonic()
+        result, _ = await deploy(agent, service)
+        assert result.components[0].outcome == "failed"
+        assert "nothing answers on port" in result.components[0].message
+        assert 2.5 < time.monotonic() - began < 60
+        assert running(name) == []
+        record = (await agent.list_services(service=name))[0].components[0]
+        assert (record.desired, record.observed.state) == ("running", "missing")
 
 
 @pytest.mark.slow
-async def test_a_healthcheck_decides(agent: NodeAgent, name: str) -> None:
-    check = Healthcheck(("/bin/sh", "-c", "test -e /tmp/ready"), interval=1, timeout=1, retries=2)
+async def test_a_healthcheck_decides(options: AgentOptions, name: str) -> None:
+    check = Healthcheck(("/bin/sh", "-c", "test -e /tmp/ready"), interval=1, timeout=5, retries=2)
     late = component("c", "sh", "-c", "sleep 0.5; touch /tmp/ready; exec sleep 600", healthcheck=check)
-    result, _ = await deploy(agent, ServiceDef(name, (late,)))
+    async with NodeAgent.open(options) as agent:
+        result, _ = await deploy(agent, ServiceDef(name, (late,)))
     assert result.components[0].outcome == "created"
-    never, _ = await deploy(agent, ServiceDef(name, (replace(late, cmd=("sleep", "600")),)))
+    async with NodeAgent.open(replace(options, probe_seconds=3)) as agent:
+        never, _ = await deploy(agent, ServiceDef(name, (replace(late, cmd=("sleep", "600")),)))
     assert never.components[0].outcome == "restored"
     assert "healthcheck" in never.components[0].message
 
@@ -224,26 +233,35 @@ async def test_a_retry_gets_the_first_answer_and_a_stale_generation_is_refused(a
     assert podman("inspect", "--format", "{{.Id}}", f"{name}-a") != identity
 
 
-async def test_one_deploy_of_a_service_at_a_time(agent: NodeAgent, name: str) -> None:
-    slow = component("a", "sh", "-c", "sleep 1; touch /tmp/ready; exec sleep 600",
-                     healthcheck=Healthcheck(("/bin/test", "-e", "/tmp/ready"), interval=1))  # fmt: skip
-    slow = replace(slow, healthcheck=Healthcheck(("/bin/sh", "-c", "test -e /tmp/ready"), interval=1))
+async def test_one_deploy_of_a_service_at_a_time(agent: NodeAgent, name: str, tmp_path: Path) -> None:
+    # Well when the test says so: until then the first deploy holds the service.
+    check = Healthcheck(("/bin/sh", "-c", "test -e /in/ready"), interval=1, timeout=5, retries=20)
+    slow = component("a", healthcheck=check, volumes=(Volume(str(tmp_path), "/in"),))
+    probing = anyio.Event()
     one = ServiceDef(name, (slow,))
     two = ServiceDef(name, (replace(slow, env={"V": "2"}),))
     outcomes: list[tuple[str, str]] = []
 
     async def first() -> None:
-        result, _ = await deploy(agent, one, actor="ann")
-        outcomes.append(("one", result.components[0].outcome))
+        async for each in agent.deploy(one, Mutation(actor="ann")):
+            if each.step == "probing":
+                probing.set()
+            if each.final is not None:
+                outcomes.append(("one", each.final.components[0].outcome))
 
     async def second() -> None:
-        await anyio.sleep(0.3)
+        await probing.wait()
         with pytest.raises(Conflict, match=r"held by deploy .* by ann"):
             await deploy(agent, two, wait_seconds=0.1)
-        result, steps = await deploy(agent, two)
+        steps = []
+        async for each in agent.deploy(two, Mutation()):
+            steps.append(each)
+            # It waits its turn: now the first may come to its end.
+            (tmp_path / "ready").touch()
         assert steps[0].step == "waiting"
         assert "by ann" in steps[0].message
-        outcomes.append(("two", result.components[0].outcome))
+        assert steps[-1].final is not None
+        outcomes.append(("two", steps[-1].final.components[0].outcome))
 
     async with anyio.create_task_group() as group:
         group.start_soon(first)
@@ -325,11 +343,13 @@ async def test_one_component_of_a_definition_alone(agent: NodeAgent, name: str) 
 
 
 async def test_a_component_that_is_defined_no_more_gets_its_grace(agent: NodeAgent, name: str, tmp_path: Path) -> None:
-    script = "trap 'sleep 0.3; echo bye > /out/said; exit 0' TERM; while :; do sleep 0.1; done"
+    script = "trap 'sleep 0.3; echo bye > /out/said; exit 0' TERM; touch /out/up; while :; do sleep 0.1; done"
     volume = Volume(str(tmp_path), "/out")
-    dropped = component("db", "sh", "-c", script, volumes=(volume,), stop_seconds=5)
+    dropped = component("db", "sh", "-c", script, volumes=(volume,), stop_seconds=20)
     await deploy(agent, ServiceDef(name, (component("a"), dropped)))
-    await anyio.sleep(0.3)
+    with anyio.fail_after(20):
+        while not (tmp_path / "up").exists():
+            await anyio.sleep(0.05)
     result, _ = await deploy(agent, ServiceDef(name, (component("a"),)))
     assert [each.outcome for each in result.components] == ["unchanged", "removed"]
     assert (tmp_path / "said").read_text() == "bye\n"

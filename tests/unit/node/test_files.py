@@ -243,16 +243,17 @@ async def test_readers_see_the_old_file_or_the_new_one(root: Path) -> None:
 async def test_two_pushes_of_one_content_at_once_do_not_mix(root: Path) -> None:
     content = b"x" * CHUNK
     digest = hashlib.sha256(content).hexdigest()
-    release = anyio.Event()
+    begun, release = anyio.Event(), anyio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
         yield content[:10]
+        begun.set()
         await release.wait()
         yield content[10:]
 
     async with anyio.create_task_group() as group:
         group.start_soon(Files(root).push, request("f", content, sha256=digest), slow())
-        await anyio.sleep(0.05)
+        await begun.wait()
         with pytest.raises(Conflict, match="somebody else"):
             await Files(root).push(request("f", content, sha256=digest), chunks(content))
         release.set()

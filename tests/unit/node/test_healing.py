@@ -36,18 +36,18 @@ def kill(name: str) -> None:
 async def test_a_restart_that_waits_its_turn_heeds_a_pause_and_a_drain(
     options: AgentOptions, name: str, how: str
 ) -> None:
-    slow = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=1.5))
+    slow = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=5))
     async with NodeAgent.open(slow) as agent:
         await deployed(agent, ServiceDef(name, (component("c"),)))
         await agent._engine.monitor.looked()
         kill(f"{name}-c")
         await until(agent, name, "state")
         await (agent.pause(Mutation()) if how == "pause" else agent.drain(Mutation(), stop=True))
-        await anyio.sleep(2.5)
+        await anyio.sleep(6)
         assert await events(agent, name, "restart") == []
         assert state(f"{name}-c") == "exited"
         await agent.resume(Mutation())
-        with anyio.fail_after(15):
+        with anyio.fail_after(40):
             while state(f"{name}-c") != "running":
                 await anyio.sleep(0.05)
 
@@ -107,14 +107,14 @@ async def test_a_healthcheck_that_hangs_is_unhealthy_and_does_not_stall_the_othe
     options: AgentOptions, name: str, runtime: Literal["api", "cli"]
 ) -> None:
     script = "test ! -e /tmp/hang || sleep 600; test ! -e /tmp/ill"
-    check = Healthcheck(("/bin/sh", "-c", script), interval=0.5, retries=2, timeout=1)
+    check = Healthcheck(("/bin/sh", "-c", script), interval=0.5, retries=2, timeout=5)
     async with NodeAgent.open(replace(options, parallel=2, runtime=runtime)) as agent:
         hanging = [component(f"h{i}", healthcheck=check) for i in range(2)]
         await deployed(agent, ServiceDef(name, (*hanging, component("c", healthcheck=check))))
         for each in ("h0", "h1"):
             podman("exec", f"{name}-{each}", "touch", "/tmp/hang")
         podman("exec", f"{name}-c", "touch", "/tmp/ill")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while {e.component for e in await events(agent, name, "health") if e.to_state == "unhealthy"} != {
                 "h0", "h1", "c"
             }:  # fmt: skip
@@ -125,7 +125,7 @@ async def test_a_healthcheck_that_hangs_is_unhealthy_and_does_not_stall_the_othe
         result = [each async for each in agent.deploy(ServiceDef(name, (stuck,)), Mutation(), components=["c"])]
         assert result[-1].final is not None
         assert result[-1].final.components[0].outcome == "restored"
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
 
 
 async def test_figures_that_cannot_be_had_leave_the_states_known(

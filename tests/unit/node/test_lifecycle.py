@@ -16,7 +16,7 @@ from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.model import Healthcheck, Mutation, Secret, ServiceDef
 from quarterdeck.node.options import AgentOptions
-from quarterdeck.node.results import PushRequest
+from quarterdeck.node.results import LogLine, PushRequest
 from quarterdeck.node.schema import SCHEMA
 from support.node_agent import component, deployed
 from support.podman_env import IMAGE, podman
@@ -163,8 +163,11 @@ async def test_logs_are_merged_by_time_and_followed(agent: NodeAgent, name: str)
         return ("sh", "-c", f"sleep {start}; for i in 1 2 3; do echo $i; sleep 0.4; done; exec sleep 600")
 
     await deployed(agent, ServiceDef(name, (component("a", *talker(0)), component("b", *talker(0.2)))))
-    await anyio.sleep(1.8)
-    lines = [each async for each in agent.logs(name)]
+    lines: list[LogLine] = []
+    with anyio.fail_after(20):
+        while len(lines) < 6:
+            await anyio.sleep(0.1)
+            lines = [each async for each in agent.logs(name)]
     assert [each.at for each in lines] == sorted(each.at for each in lines)
     assert {each.component for each in lines} == {"a", "b"}
     assert len(lines) == 6
@@ -240,7 +243,9 @@ async def test_a_push_whose_caller_goes_away_leaves_no_operation_and_goes_on_lat
         async with anyio.create_task_group() as group:
             group.start_soon(agent.push_file, request, stalling(), Mutation(operation_id=f"{name}p"))
             await halfway.wait()
-            await anyio.sleep(0.2)
+            # Until what was sent is in the part.
+            while sum(each.stat().st_size for each in (options.files_root / name).glob(".qd-push-*")) < 600_000:
+                await anyio.sleep(0.01)
             group.cancel_scope.cancel()
         while agent._engine.operations.running:
             await anyio.sleep(0.01)

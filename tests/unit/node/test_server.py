@@ -264,15 +264,16 @@ async def test_all_nodes_are_asked_at_once_and_a_dead_one_has_its_reason(node: N
 
 
 async def test_twenty_nodes_take_as_long_as_the_slowest(node: Node) -> None:
-    node.agent.delay = 0.3
+    node.agent.delay = 1.0
     token = await node.token()
     targets = {f"n{number}": node.target(token) for number in range(20)}
     began = time.monotonic()
     answers = await ask_all(targets, lambda client: client.list_services())
     took = time.monotonic() - began
     assert list(answers.values()) == [()] * 20
-    assert took < 0.3 * 20 / 4
-    print(f"20 nodes of 300 ms each: {took * 1000:.0f} ms")
+    # One after the other they would take 20 s; the rest is what 20 TLS handshakes cost a busy machine.
+    assert took < 10
+    print(f"20 nodes of 1 s each: {took * 1000:.0f} ms")
 
 
 async def test_a_call_under_way_is_drained_and_a_follower_is_told(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ async def test_a_call_under_way_is_drained_and_a_follower_is_told(tmp_path: Path
     outcomes: dict[str, object] = {}
 
     async def serve() -> None:
-        async with made.up(drain_seconds=5):
+        async with made.up(drain_seconds=30):
             started.set()
             await leave.wait()
         stopped.set()
@@ -304,11 +305,11 @@ async def test_a_call_under_way_is_drained_and_a_follower_is_told(tmp_path: Path
         token = await made.token()
         group.start_soon(stop_slowly, token)
         group.start_soon(follow, token)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not (made.agent.mutations and "event" in outcomes):
                 await anyio.sleep(0.01)
         leave.set()
-        with anyio.fail_after(2):
+        with anyio.fail_after(20):
             while "follow" not in outcomes:
                 await anyio.sleep(0.01)
         assert not stopped.is_set()
@@ -316,7 +317,7 @@ async def test_a_call_under_way_is_drained_and_a_follower_is_told(tmp_path: Path
             with pytest.raises(Unavailable):
                 await late.list_services()
         made.agent.slow.set()
-        with anyio.fail_after(4):
+        with anyio.fail_after(20):
             await stopped.wait()
     assert outcomes["stop"] == ServiceResult("slow", "op", 1)
     assert "stopping" in str(outcomes["follow"])
@@ -327,7 +328,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(node: Node) -> None
     async with node.client() as client:
         async for _ in client.events(follow=True):
             break
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while node.agent.followed or node.audit.records[-1:] == []:
             await anyio.sleep(0.01)
     assert node.audit.records[-1].outcome == "CANCELLED"

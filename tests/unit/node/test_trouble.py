@@ -33,17 +33,17 @@ def read_only(agent: NodeAgent, *, on: bool) -> None:
 
 
 async def test_a_full_disk_ends_nothing_and_podman_is_not_blamed(options: AgentOptions, name: str) -> None:
-    quick = replace(options, lease_seconds=0.6, monitor=MonitorOptions(list_seconds=0.2, backoff_seconds=0.05))
+    quick = replace(options, lease_seconds=3, monitor=MonitorOptions(list_seconds=0.2, backoff_seconds=0.05))
     async with NodeAgent.open(quick) as agent:
         await deployed(agent, ServiceDef(name, (component("a"), component("b", restart="no"))))
         read_only(agent, on=True)
         os.kill(pid(f"{name}-a"), signal.SIGKILL)
         with pytest.raises(StorageRefused):
             await agent.stop_service(name, Mutation())
-        await anyio.sleep(1)
+        await anyio.sleep(2)
         assert [each.name for each in await agent.list_services()] == [name]
         read_only(agent, on=False)
-        with anyio.fail_after(15):
+        with anyio.fail_after(40):
             while podman("inspect", "--format", "{{.State.Status}}", f"{name}-a") != "running":
                 await anyio.sleep(0.05)
         assert "runtime" not in [each.kind async for each in agent.events(limit=1000)]
@@ -175,12 +175,13 @@ async def test_a_snapshot_and_a_restore_asked_for_twice_are_done_once(agent: Nod
 
 
 async def test_a_restore_is_alone(agent: NodeAgent, name: str) -> None:
-    slow = component("a", "sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done", stop_seconds=5)
+    slow = component("a", "sh", "-c", "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done", stop_seconds=10)
     await deployed(agent, ServiceDef(name, (slow,)))
     taken = await agent.snapshot()
     async with anyio.create_task_group() as group:
         group.start_soon(agent.stop_service, name, Mutation(actor="ann"))
-        await anyio.sleep(0.3)
+        while not agent._engine.operations.busy(name):
+            await anyio.sleep(0.01)
         with pytest.raises(Conflict, match=r"held by stop .* by ann"):
             await agent.restore(taken.path, Mutation(wait_seconds=0.1))
         await agent.restore(taken.path, Mutation())
@@ -194,7 +195,7 @@ async def test_an_operation_that_hangs_loses_its_lease_and_leaves_nothing_half_w
     options: AgentOptions, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = (ServiceDef(name, (component("a", env={"V": value}),)) for value in "12")
-    async with NodeAgent.open(replace(options, lease_seconds=0.6)) as agent:
+    async with NodeAgent.open(replace(options, lease_seconds=3)) as agent:
         await deployed(agent, one)
         before = pid(f"{name}-a")
 
@@ -203,7 +204,7 @@ async def test_an_operation_that_hangs_loses_its_lease_and_leaves_nothing_half_w
             raise AssertionError
 
         monkeypatch.setattr(swap.Swap, "_commit", hangs)
-        with pytest.raises(Unavailable, match="no sign of life"), anyio.fail_after(15):
+        with pytest.raises(Unavailable, match="no sign of life"), anyio.fail_after(40):
             [each async for each in agent.deploy(two, Mutation(operation_id=f"{name}-h"))]
         monkeypatch.undo()
         # What it had put in place is undone, and the next one needs not wait.
@@ -214,6 +215,6 @@ async def test_an_operation_that_hangs_loses_its_lease_and_leaves_nothing_half_w
             [each async for each in agent.deploy(two, Mutation(operation_id=f"{name}-h"))]
         await deployed(agent, two)
         # Slow is not dead: each step of podman's may take its own time, and so may a turn.
-        slow = component("a", "sh", "-c", "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done", stop_seconds=5)
+        slow = component("a", "sh", "-c", "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done", stop_seconds=15)
         await deployed(agent, ServiceDef(name, (slow,)))
         assert (await agent.stop_service(name, Mutation())).ok
