@@ -326,7 +326,8 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
         await until(
             lambda: live.show("ada"),
             lambda a: any(
-                k.endswith("feedback") and v["value"]["gave_up"] == ["checks"] for k, v in a["metadata"].items()
+                k.endswith("feedback") and (v["value"] or {}).get("gave_up") == ["checks"]
+                for k, v in a["metadata"].items()
             ),
         )
         told = await here.told("ada")
