@@ -13,8 +13,10 @@ import pytest
 
 from support.must_run import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 
-# How quickly a loaded machine makes examples says nothing of the code.
-hypothesis.settings.register_profile("any machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# How quickly a loaded machine makes examples, and runs them, says nothing of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 # What runs in the background of a script ignores SIGINT, and so would every program that a test starts and interrupts.

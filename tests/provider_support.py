@@ -106,7 +106,7 @@ class Driver:
         other.opened = await other.provider.resume(other.launch, session_id, other.emit, self.tasks)
         return other
 
-    async def until(self, found: Callable[[list[ports.Update]], U | None], seconds: float = 20) -> U:
+    async def until(self, found: Callable[[list[ports.Update]], U | None], seconds: float = 60) -> U:
         """Wait until `found` finds something in the updates."""
         with anyio.move_on_after(seconds):
             while True:

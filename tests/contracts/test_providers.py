@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 
 from provider_support import ALL, PROGRAMS, Case, Driver, driving, make_case
@@ -108,7 +110,7 @@ async def test_a_cancelled_turn_ends_soon_and_the_agent_stays(case: Case, tmp_pa
         await driver.provider.prompt("turn-1", "@say working\n@run python3 -c 'import time; time.sleep(600)'")
         await driver.until(lambda us: next((u for u in us if isinstance(u, ports.ToolCall)), None))
         await anyio.sleep(0.3)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await driver.provider.cancel()
             ended = await driver.ended()
         assert ended.outcome == "canceled", ended
@@ -148,8 +150,9 @@ async def kill_at_work(driver: Driver) -> ports.Exited:
         os.kill(driver.opened.pid, signal.SIGKILL)
     else:
         for process in driver.processes():
-            if "step_command" in " ".join(process.cmdline()):
-                process.send_signal(signal.SIGKILL)
+            with suppress(psutil.Error):  # it ends while it is looked at
+                if "step_command" in " ".join(process.cmdline()):
+                    process.send_signal(signal.SIGKILL)
     return await driver.of(ports.Exited)
 
 
@@ -250,7 +253,7 @@ async def test_a_program_deaf_to_sigterm_is_killed(case: Case, tmp_path: Path) -
         await driver.provider.cancel()
         await anyio.sleep(0.3)
         assert driver.every(ports.TurnEnded) == []
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await driver.provider.close(0.3)
         assert driver.processes() == []
 

@@ -47,7 +47,7 @@ def identity() -> Any:
 
 
 def oidc(identity: Provider, monotonic: Callable[[], float] = time.monotonic, **options: Any) -> OidcVerifier:
-    client = httpx2.AsyncClient(timeout=2, trust_env=False)
+    client = httpx2.AsyncClient(timeout=20, trust_env=False)
     keys = KeySet(client, issuer=identity.url, monotonic=monotonic, **options)
     return OidcVerifier(keys, client, issuer=identity.url, audience=AUDIENCE, rules=RULES, leeway_seconds=0)
 
@@ -73,7 +73,7 @@ def harness_of(kind: str, identity: Provider, folder: Path) -> Harness:
         return Harness(
             oidc(identity), lambda end, start, role: identity.jwt(groups=GROUPS[role], **times(end, start)), identity
         )
-    client = httpx2.AsyncClient(timeout=2, trust_env=False, auth=httpx2.BasicAuth(*identity.client))
+    client = httpx2.AsyncClient(timeout=20, trust_env=False, auth=httpx2.BasicAuth(*identity.client))
     return Harness(
         IntrospectionVerifier(
             client, f"{identity.url}/introspect", rules=RULES, audience=AUDIENCE, issuer=identity.url
@@ -99,7 +99,7 @@ async def test_a_good_token_says_who_and_what_and_until_when(harness: Harness, r
     assert found.role is role
     assert found.issuer
     assert found.expires_at is not None
-    assert 295 < found.expires_at - time.time() <= 300
+    assert 270 < found.expires_at - time.time() <= 300
 
 
 @pytest.mark.parametrize(("end", "start"), [(-2, -10), (300, 60)], ids=["expired", "not yet valid"])

@@ -60,7 +60,7 @@ async def test_called_off_deleted_and_restarted_while_coming_up(repo: Path) -> N
             answer = await live.http.post(f"/api/agents/{name}/cancel", json={})
             if answer.status_code == 202 and answer.json()["called_off"]:
                 await live.until_status(name, "canceled")
-                with anyio.fail_after(8):
+                with anyio.fail_after(20):
                     while proctree.marked(identities[name]) or read_json(
                         live.state / "agents" / name / ADDRESS_FILE, Address
                     ):
@@ -157,22 +157,22 @@ async def test_what_waited_when_a_sidecar_died_keeps_to_the_limit(repo: Path) ->
 
 @pytest.mark.slow
 async def test_stuck_is_told_and_cancelled_where_wanted(repo: Path) -> None:
-    watchdog = "\n[agents.watchdog]\nsilent_seconds = 1\ntool_seconds = 4\ncancel = {}\n"
+    watchdog = "\n[agents.watchdog]\nsilent_seconds = 4\ntool_seconds = 20\ncancel = {}\n"
     async with whole(repo, CONFIG + watchdog.format("false")) as live:
         await live.create("quiet", "@hang")
         line = await live.until("quiet", lambda line: line["activity"] == "stuck")
         assert line["status"] == "busy"
         assert (await live.show("quiet"))["stuck_since"]
         # With a tool open, a longer silence is allowed.
-        await live.create("tooling", "@run sleep 2.5\n@say done")
-        task = await live.until_done("tooling")
+        await live.create("tooling", "@run sleep 8\n@say done")
+        task = await live.until_done("tooling", seconds=40)
         assert task["state"] == "succeeded"
         notes = (await live.show("tooling"))["notes"]
         assert not any("stuck" in note for note in notes)
         assert any("stuck" in note for note in (await live.show("quiet"))["notes"])
     async with whole(repo, CONFIG + watchdog.format("true")) as live:
         await live.create("silenced", "@hang hard")
-        task = await live.until_done("silenced", seconds=20)
+        task = await live.until_done("silenced", seconds=40)
         assert task["state"] == "canceled"
         await live.until_status("silenced", "idle")
 

@@ -221,13 +221,28 @@ def test_a_change_on_disk_is_seen_on_watch_soon(client: httpx2.Client, repo: Pat
         for _, _, body in found:
             if body["data"].get("git_dirty", {}).get("value") is False:
                 break
-        time.sleep(0.5)
+        told = threading.Event()
+
+        def write() -> None:
+            # The system may begin to watch only after the server said so: new files until one was seen.
+            number = 0
+            while not told.is_set():
+                (repo / f"new{number}").write_text("x")
+                number += 1
+                told.wait(0.5)
+
+        writer = threading.Thread(target=write)
         began = time.monotonic()
-        (repo / "new").write_text("x")
-        for _, _, body in found:
-            if (body["data"].get("git_dirty") or {}).get("value") is True:
-                break
-        assert time.monotonic() - began < 1.0  # 0.2 s is the benchmark's to hold, on a machine that is idle
+        writer.start()
+        try:
+            for _, _, body in found:
+                if (body["data"].get("git_dirty") or {}).get("value") is True:
+                    break
+        finally:
+            told.set()
+            writer.join()
+        # By age alone it were a minute; 0.2 s is the benchmark's to hold, on a machine that is idle.
+        assert time.monotonic() - began < 10
 
 
 def test_a_second_server_on_one_folder_does_not_start(tmp_path: Path, repo: Path) -> None:
@@ -342,8 +357,10 @@ def test_declared_fields_take_effect_without_a_restart(client: httpx2.Client, re
     found = until(lambda d: "broken" not in d)
     assert until(lambda d: d["lines"]["value"] == [1, 2])
     (repo / "quarterdeck.toml").write_text("[metadata.fields.lines]\nrunn = 1\n")
-    time.sleep(1.5)
-    assert "runn" in str(client.get("/health").json()["problems"])
+    end = time.monotonic() + 20
+    while "runn" not in (problems := str(client.get("/health").json()["problems"])):
+        assert time.monotonic() < end, problems
+        time.sleep(0.1)
     assert values()["lines"]["value"] == [1, 2]
     (repo / "Taskfile.yml").write_text(
         "version: '3'\ntasks:\n  cover:\n    desc: c\n    meta: {include_in_list: true}\n    cmds: [echo 7]\n"

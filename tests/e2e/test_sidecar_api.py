@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,33 +205,64 @@ async def test_held_until_released(idle: Sidecar) -> None:
 
 
 async def test_wait_is_a_long_poll(idle: Sidecar) -> None:
-    task = await idle.task("@sleep 0.7")
+    go = idle.workspace / "go"
+    task = await idle.task("@run sh -c 'until [ -e go ]; do sleep 0.1; done'")
     began = time.monotonic()
     early = await idle.get(f"/v1/tasks/{task['id']}", wait=0.2)
     assert early["ended_at"] is None
-    assert 0.15 < time.monotonic() - began < 0.6
-    ended = await idle.get(f"/v1/tasks/{task['id']}", wait=20)
-    assert ended["state"] == "succeeded"
-    assert time.time() - ended["ended_at"] < 0.5
+    assert 0.15 < time.monotonic() - began < 10
+    answers: list[Any] = []
+
+    async def wait() -> None:
+        answers.append(await idle.get(f"/v1/tasks/{task['id']}", wait=20))
+
+    began = time.monotonic()
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.sleep(0.3)
+        assert answers == []
+        go.touch()
+    assert time.monotonic() - began < 15, "it waited for its time, not for the task"
+    assert answers[0]["state"] == "succeeded"
+    go.unlink()
     await idle.get("/v1/tasks/none", wait=1, expect=404)
     await idle.get(f"/v1/tasks/{task['id']}", wait=301, expect=400)
 
 
-async def test_a_cancel_that_is_obeyed(idle: Sidecar) -> None:
-    before = await idle.facts()
-    task = await idle.task("@hang")
-    await idle.until(status="busy")
-    began = time.monotonic()
-    asked = await idle.post(f"/v1/tasks/{task['id']}/cancel", expect=202)
-    assert asked["cancel_requested_at"]
-    assert (await idle.end_of(task))["state"] == "canceled"
-    assert time.monotonic() - began < 0.9
-    assert (await idle.facts())["incarnation"] == before["incarnation"]
+def asleep(mark: str) -> list[psutil.Process]:
+    """Every `sleep` of an agent."""
+    found: list[psutil.Process] = []
+    for process in proctree.marked(mark):
+        with suppress(psutil.Error):  # it ends while it is looked at
+            if process.name() == "sleep":
+                found.append(process)
+    return found
+
+
+def over(process: psutil.Process) -> bool:
+    """Whether a process has ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def test_a_cancel_that_is_obeyed(tmp_path: Path) -> None:
+    async with sidecar(tmp_path / "agent", tmp_path / "work", cancel_seconds=20) as side:
+        before = await side.until(status="idle")
+        task = await side.task("@hang")
+        await side.until(status="busy")
+        began = time.monotonic()
+        asked = await side.post(f"/v1/tasks/{task['id']}/cancel", expect=202)
+        assert asked["cancel_requested_at"]
+        assert (await side.end_of(task))["state"] == "canceled"
+        assert time.monotonic() - began < 15
+        assert (await side.facts())["incarnation"] == before["incarnation"]
 
 
 async def test_what_waits_is_withdrawn_and_what_runs_is_not(idle: Sidecar) -> None:
     task = await idle.task("@hang")
-    await idle.until(status="busy")
+    await idle.until_task(task, "started_at")
     behind = await idle.task("@once behind", queue=True)
     refused = await idle.post(f"/v1/tasks/{task['id']}/withdraw", expect=409)
     assert "runs already" in refused["error"]["message"]
@@ -246,25 +278,26 @@ async def test_what_waits_is_withdrawn_and_what_runs_is_not(idle: Sidecar) -> No
     assert not (idle.workspace / "behind").exists()
 
 
-async def test_a_cancel_that_is_not_obeyed_ends_the_whole_tree(idle: Sidecar) -> None:
-    before = await idle.facts()
-    task = await idle.task("@child 300\n@once deaf\n@hang hard")
-    with anyio.fail_after(10):
-        while not (idle.workspace / "deaf").exists():
-            await anyio.sleep(0.02)
-    sleeping = [p for p in proctree.marked(idle.spec.id) if p.name() == "sleep"]
-    assert len(sleeping) == 1
-    assert os.getsid(sleeping[0].pid) == sleeping[0].pid, "it has left the session"
-    await idle.post(f"/v1/tasks/{task['id']}/cancel")
-    assert (await idle.facts())["status"] == "canceling"
-    ended = await idle.end_of(task)
-    assert ended["state"] == "canceled"
-    assert not psutil.pid_exists(before["agent_pid"])
-    assert not sleeping[0].is_running() or sleeping[0].status() == psutil.STATUS_ZOMBIE
-    after = await idle.until(status="idle")
-    assert after["incarnation"] == before["incarnation"] + 1
-    assert after["resumed"]
-    assert any("did not obey" in note for note in after["notes"])
+async def test_a_cancel_that_is_not_obeyed_ends_the_whole_tree(tmp_path: Path) -> None:
+    async with sidecar(tmp_path / "agent", tmp_path / "work", cancel_seconds=5) as side:
+        before = await side.until(status="idle")
+        task = await side.task("@child 300\n@once deaf\n@hang hard")
+        with anyio.fail_after(20):
+            while not (side.workspace / "deaf").exists():
+                await anyio.sleep(0.02)
+        sleeping = asleep(side.spec.id)
+        assert len(sleeping) == 1
+        assert os.getsid(sleeping[0].pid) == sleeping[0].pid, "it has left the session"
+        await side.post(f"/v1/tasks/{task['id']}/cancel")
+        assert (await side.facts())["status"] == "canceling"
+        ended = await side.end_of(task)
+        assert ended["state"] == "canceled"
+        assert not psutil.pid_exists(before["agent_pid"])
+        assert over(sleeping[0])
+        after = await side.until(status="idle")
+        assert after["incarnation"] == before["incarnation"] + 1
+        assert after["resumed"]
+        assert any("did not obey" in note for note in after["notes"])
 
 
 # -- log and events ---------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ async def end_agents(state: Path) -> None:
 
 async def assert_nothing_left(state: Path) -> None:
     """No process of any agent is there any more; the marks are asked for, too."""
-    with anyio.move_on_after(3):
+    with anyio.move_on_after(20):
         while left_over(state):
             await anyio.sleep(0.05)
     assert left_over(state) == []

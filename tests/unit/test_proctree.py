@@ -52,7 +52,10 @@ def until(found: Callable[[], object]) -> None:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 # -- when something was started ---------------------------------------------------------------------------
@@ -162,8 +165,12 @@ def test_a_cgroup_takes_what_has_lost_its_mark(start: Start, mark: str) -> None:
         pytest.skip("no cgroup v2 can be made here: it is not mounted, or its folder is not ours to write")
     try:
         assert proctree.Cgroup.find(mark) == group
-        root = start("sh", "-c", "sleep 0.3; env -i setsid sleep 600 & env -i setsid sleep 600 & wait", env={})
+        script = "read x; env -i setsid sleep 600 & env -i setsid sleep 600 & wait"
+        root = start("sh", "-c", script, env={}, stdin=subprocess.PIPE)
         assert group.add(root.pid)
+        assert root.stdin is not None
+        root.stdin.write(b"\n")
+        root.stdin.flush()
         until(lambda: len(group.pids()) >= 3)
         inside = group.pids()
         assert proctree.marked(mark) == []

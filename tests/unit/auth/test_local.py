@@ -48,9 +48,12 @@ async def test_an_unknown_account_takes_as_long_as_a_wrong_password(accounts: Ac
     assert eva is not None
     spent = []
     for hashed in (eva.password_hash, None):
-        began = time.perf_counter()
-        assert not check_password(hashed, "wrong password")
-        spent.append(time.perf_counter() - began)
+        samples = []
+        for _ in range(5):
+            began = time.perf_counter()
+            assert not check_password(hashed, "wrong password")
+            samples.append(time.perf_counter() - began)
+        spent.append(min(samples))  # what the machine does besides only adds
     assert spent[1] > spent[0] / 4
 
 
@@ -107,6 +110,7 @@ def test_accounts_refuse_what_cannot_be_right(accounts: Accounts) -> None:
 
 async def test_guessing_becomes_slow_and_the_right_password_waits_too(accounts: Accounts) -> None:
     verifier = LocalVerifier(accounts, b"k" * 32, issuer="local:n1")
+    verifier._failures = FailureBrake(monotonic=lambda: 0.0)  # the first wait is a second: time stands still
     for _ in range(5):
         with pytest.raises(Unauthenticated):
             await verifier.login("eva", "wrong password")

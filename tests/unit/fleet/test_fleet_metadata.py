@@ -92,14 +92,14 @@ class Source:
 async def test_every_kind_of_silence_is_told_apart() -> None:
     kinds = ["ok", "hangs", "dead", "none", "starting", "ahead", "ended"]
     began = time.monotonic()
-    found = await gather([Source(k, k) for k in kinds], agent_seconds=0.2)
-    assert time.monotonic() - began < 0.5
+    found = await gather([Source(k, k) for k in kinds], agent_seconds=3, whole_seconds=30)
+    assert time.monotonic() - began < 20
     states = ["known", "unreachable", "unreachable", "none", "starting", "known", "unreachable"]
     assert [g.state for g in found] == states
     assert [g.ended for g in found] == [False] * 6 + [True]
     assert found[0].clock_off_seconds is None
     assert found[5].clock_off_seconds == pytest.approx(3600, abs=2)
-    assert "within 0.2 s" in (found[1].error or "")
+    assert "within 3 s" in (found[1].error or "")
     assert "refused" in (found[2].error or "")
 
 
@@ -107,9 +107,10 @@ async def test_every_kind_of_silence_is_told_apart() -> None:
 async def test_a_thousand_agents_with_some_hanging_and_some_dead() -> None:
     kinds = ["hangs" if n % 20 == 0 else "dead" if n % 20 == 1 else "ok" for n in range(1000)]
     began = time.monotonic()
-    found = await gather([Source(f"a{n}", kind) for n, kind in enumerate(kinds)])
+    sources = [Source(f"a{n}", kind) for n, kind in enumerate(kinds)]
+    found = await gather(sources, agent_seconds=10, whole_seconds=30)
     took = time.monotonic() - began
-    assert took < 2
+    assert took < 25
     assert sum(g.state == "known" for g in found) == 900
     assert [g.agent for g in found] == [f"a{n}" for n in range(1000)]
 

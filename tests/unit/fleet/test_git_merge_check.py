@@ -66,9 +66,9 @@ async def test_a_check_that_is_too_slow_is_killed_with_all_it_started(
     commit(merge_tree, {"new.txt": "n\n"})
     script = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 60' & echo before; sleep 60"
     started = time.monotonic()
-    with pytest.raises(Conflict, match=r"longer than 0\.5 s") as caught:
-        await bring(check=["sh", "-c", script], check_seconds=0.5)
-    assert time.monotonic() - started < 10
+    with pytest.raises(Conflict, match="longer than 3 s") as caught:
+        await bring(check=["sh", "-c", script], check_seconds=3)
+    assert time.monotonic() - started < 30
     assert caught.value.details["output"].startswith("before")
     assert proctree.started_at(int((tmp_path / "pid").read_text())) is None
     assert no_scratch()
@@ -79,8 +79,9 @@ async def test_a_helper_that_a_good_check_left_does_not_hold_it_up(
 ) -> None:
     commit(merge_tree, {"new.txt": "n\n"})
     started = time.monotonic()
-    await bring(check=["sh", "-c", f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 60' & sleep 0.2; echo fine"])
-    assert time.monotonic() - started < 10
+    up = f"until [ -s {tmp_path}/pid ]; do sleep 0.05; done"
+    await bring(check=["sh", "-c", f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 60' & {up}; echo fine"])
+    assert time.monotonic() - started < 30
     assert proctree.started_at(int((tmp_path / "pid").read_text())) is None
 
 

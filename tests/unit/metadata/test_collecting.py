@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import time
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Scripted:
     """A third party's collector that gives what it is told to."""
 
     name: Any = "scripted"
-    deadline: Any = 1.0
+    deadline: Any = 10.0
     max_age: Any = 60.0
     trigger: Any = "age"
     keys: Any = {"s": Schema("scripted")}  # noqa: RUF012 - a protocol's attribute
@@ -235,16 +235,26 @@ async def test_a_stream_never_says_that_a_write_was_told_before_it_was(
     async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
         await service.read(fresh=True)
         append = service._store._journal.append
-        monkeypatch.setattr(service._store._journal, "append", lambda data: (time.sleep(0.3), append(data)))
+        begun, go = threading.Event(), threading.Event()
+
+        def held(data: bytes) -> None:
+            begun.set()
+            go.wait(20)
+            append(data)
+
+        monkeypatch.setattr(service._store._journal, "append", held)
         async with anyio.create_task_group() as group:
             group.start_soon(service.write, {"k": 1})
-            await anyio.sleep(0.1)
+            with anyio.fail_after(10):
+                while not begun.is_set():
+                    await anyio.sleep(0.005)
             answer = await service.read()
             assert "k" not in answer.data
             whole = await anext(service.subscribe(None))
             assert "k" not in whole.data
+            go.set()
         for known in (answer.meta.revision, whole.revision):
-            with anyio.fail_after(2):
+            with anyio.fail_after(10):
                 change = await anext(service.subscribe(known))
             entry = change.data["k"]
             assert entry is not None, "the write is lost for who follows from here"
@@ -258,16 +268,26 @@ async def test_branch_and_commit_are_current_while_a_write_is_on_its_way(
         await service.read(fresh=True)
         since = service.revision
         append = service._store._journal.append
-        monkeypatch.setattr(service._store._journal, "append", lambda data: (time.sleep(0.4), append(data)))
+        begun, go = threading.Event(), threading.Event()
+
+        def held(data: bytes) -> None:
+            begun.set()
+            go.wait(20)
+            append(data)
+
+        monkeypatch.setattr(service._store._journal, "append", held)
         git(repo, "checkout", "-q", "-b", "other")
         async with anyio.create_task_group() as group:
             group.start_soon(service.write, {"k": 1})
-            await anyio.sleep(0.1)
+            with anyio.fail_after(10):
+                while not begun.is_set():
+                    await anyio.sleep(0.005)
             for _ in range(30):
                 assert service.summary()["git_branch"] == "other"
             deferred = service._store._deferred
             assert deferred is not None
             assert len(deferred) <= 2, "each read left one more behind"
+            go.set()
         # The history has the write before what was collected meanwhile, and all of it.
         told: dict[str, int] = {}
         async with anyio.create_task_group() as group:

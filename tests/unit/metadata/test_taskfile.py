@@ -68,7 +68,7 @@ async def test_tasks_with_meta_are_facts(
         again = (await service.read(keys=["coverage"], fresh=True)).data["coverage"]
         assert (again.value, again.error) == (87.5, None)
         assert git(repo, "status", "--porcelain", "--ignored") == ""
-        with anyio.fail_after(10):  # what is declared later takes effect by itself
+        with anyio.fail_after(30):  # what is declared later takes effect by itself
             (repo / "Taskfile.yml").write_text("version: '3'\ntasks:\n  n: {meta: {}, cmds: ['echo 3']}\n")
             while True:
                 found = (await service.read(source="taskfile", fresh=True)).data

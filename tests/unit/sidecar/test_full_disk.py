@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -38,6 +40,16 @@ def fill(store: Store) -> None:
 
 def room(store: Store) -> None:
     store.db.execute("PRAGMA max_page_count=1073741823")
+
+
+async def settled(waiting: Callable[[], Awaitable[object]]) -> None:
+    """What waits for room has not changed for two seconds: the rest of the turn was heard, its end as well."""
+    known, since = await waiting(), time.monotonic()
+    with anyio.fail_after(60):
+        while time.monotonic() - since < 2:
+            await anyio.sleep(0.1)
+            if (now := await waiting()) != known:
+                known, since = now, time.monotonic()
 
 
 def agent_pid(session: Session) -> int:
@@ -76,7 +88,11 @@ async def test_what_had_succeeded_is_never_lost(tmp_path: Path) -> None:
         fill(session.store)
         (tmp_path / "work" / "go").touch()
         await until(lambda: len(session.backlog) >= 2)
-        await anyio.sleep(0.5)
+
+        async def waiting() -> int:
+            return len(session.backlog)
+
+        await settled(waiting)
         os.kill(agent_pid(session), signal.SIGKILL)
         await until(lambda: session.state == "starting")
         session.note("said while nothing could be written")
@@ -189,7 +205,11 @@ async def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> N
         with anyio.fail_after(10):
             while "wait for room" not in str((await side.get("/health"))["problems"]):
                 await anyio.sleep(0.02)
-        await anyio.sleep(1)  # the rest of the turn is heard, its end as well
+
+        async def waiting() -> object:
+            return re.findall(r"(\d+) change\(s\) wait for room", str((await side.get("/health"))["problems"]))
+
+        await settled(waiting)
         os.kill(facts["agent_pid"], signal.SIGKILL)
         await side.until(status="starting")
         await side.get("/v1/log")

@@ -50,7 +50,7 @@ async def test_a_program_that_does_not_read_is_ended_in_time(tmp_path: Path) -> 
         began = time.monotonic()
         session.cancel(task.id)
         assert (await end_of(session, task)).state == "canceled"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         await until(lambda: session.state == "running")
         assert (await end_of(session, give(session, "@say well"))).state == "succeeded"
         assert not (tmp_path / "work" / "ran").exists()
@@ -76,7 +76,7 @@ async def test_sigterm_comes_before_sigkill(tmp_path: Path) -> None:
     script.write_text("#!/bin/sh\ntrap 'echo term >> told; exit 0' TERM\ntrap '' INT\ntouch up\n"
                       "while :; do sleep 0.05; done\n")  # fmt: skip
     script.chmod(0o755)
-    session = new_session(tmp_path, kind="command", command=[str(script)], cancel_seconds=0.5)
+    session = new_session(tmp_path, kind="command", command=[str(script)], cancel_seconds=2)
     async with living(session):
         await until(lambda: session.state == "running")
         task = give(session, "work")
@@ -239,7 +239,7 @@ async def test_a_report_before_the_receipt_is_about_the_task_that_was_sent(tmp_p
 
 
 async def test_a_new_sidecar_serves_nothing_of_the_last_one(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "agent", tmp_path / "work", "--slow-start", "1") as side:
+    async with sidecar(tmp_path / "agent", tmp_path / "work", "--slow-start", "4") as side:
         await side.until(status="idle")
         task = await side.task("@hang")
         await side.until(status="busy")

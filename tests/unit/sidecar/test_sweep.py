@@ -33,7 +33,7 @@ def sleeping(seconds: str) -> list[int]:
 
 
 async def until_sleeping(seconds: str, number: int) -> None:
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(20):
         while len(sleeping(seconds)) != number:
             await anyio.sleep(0.02)
         return
@@ -45,7 +45,7 @@ def unique() -> str:
 
 
 async def test_the_task_behind_a_cancelled_one_is_not_hit(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "agent", tmp_path / "work", **COMMAND) as side:
+    async with sidecar(tmp_path / "agent", tmp_path / "work", cancel_seconds=20, **COMMAND) as side:
         await side.until(status="idle")
         ours, next_ones = unique(), unique()
         first = await side.task(f"@child {ours}\n@hang")
@@ -70,7 +70,7 @@ async def bare_child(side: Sidecar, seconds: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
 async def test_without_a_cgroup_nothing_outlives_a_cancel_a_death_or_the_end(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "agent", tmp_path / "work", before=WITHOUT_CGROUP) as side:
+    async with sidecar(tmp_path / "agent", tmp_path / "work", cancel_seconds=20, before=WITHOUT_CGROUP) as side:
         facts = await side.until(status="idle")
         seconds = unique()
         await bare_child(side, seconds)
@@ -87,7 +87,7 @@ async def test_without_a_cgroup_nothing_outlives_a_cancel_a_death_or_the_end(tmp
 
         await bare_child(side, seconds)
         await side.post("/v1/stop")
-        with anyio.fail_after(10):
+        with anyio.fail_after(20):
             while side.process.poll() is None:
                 await anyio.sleep(0.02)
         assert sleeping(seconds) == []

@@ -16,6 +16,7 @@ from provider_support import PROGRAMS, Case, driving, make_case
 from quarterdeck.errors import InvalidInput, NotFound, Unavailable
 from quarterdeck.scripted.model_api import ModelApi
 from quarterdeck.sidecar import ports
+from quarterdeck.sidecar.providers import command as command_provider
 from quarterdeck.sidecar.providers.claude_requests import ToolRequests
 
 pytestmark = pytest.mark.anyio
@@ -133,7 +134,7 @@ async def test_a_turn_that_ended_before_the_death_has_ended(acp: Case, tmp_path:
         await driver.provider.prompt("turn-1", "@child 600\n@say quick")
         os.kill(opened.pid, signal.SIGCONT)
         # Our loop is kept from reading until the program has answered and is dead.
-        time.sleep(0.3)
+        time.sleep(3)
         os.kill(opened.pid, signal.SIGKILL)
         time.sleep(0.1)
         await driver.of(ports.Exited)
@@ -375,11 +376,15 @@ for line in sys.stdin:
 """
 
 
-async def test_an_interrupt_that_a_starting_command_lost_is_said_again(tmp_path: Path) -> None:
-    """CPython may lose a SIGINT while it imports; here the program is deaf in its first moment, and says so."""
+async def test_an_interrupt_that_a_starting_command_lost_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython may lose a SIGINT while it imports; here the program is deaf to the first one, and says so."""
+    monkeypatch.setattr(command_provider, "_DEAF_SECONDS", 5)
     deaf = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True); "
-        "time.sleep(0.5); signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(600)"
+        "import signal, time; "
+        "signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, signal.SIG_DFL)); "
+        "print('deaf', flush=True); time.sleep(600)"
     )
     case = Case("command", "command", (sys.executable, "-c", deaf), resumes=False, lives=False)
     async with driving(case, tmp_path, output="plain") as driver:
