@@ -194,9 +194,8 @@ async def test_every_kind_of_silence_is_told_apart(tmp_path: Path) -> None:
                 # What is followed of them is known all the same, and filters find those that answer.
                 listed = await live.get("/api/agents", metadata_filter="git.dirty=true")
                 assert [a["name"] for a in listed["agents"]] == [names["ok"], names["ahead"]]
-                assert {a["agent"] for a in listed["not_known"]} == {
-                    names["none"], names["hangs"], names["dead"], "late"
-                }  # fmt: skip
+                mute = {names["none"], names["hangs"], names["dead"]}
+                assert {a["agent"] for a in listed["not_known"]} - {"late"} == mute, "late may be up by now"
                 listed = await live.get("/api/pull-requests")
                 assert {a["agent"] for a in listed["not_known"]} >= {names["none"], names["hangs"], names["dead"]}
                 said = await qd(live, "prs")

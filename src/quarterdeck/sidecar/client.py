@@ -38,8 +38,9 @@ def _certificates() -> ssl.SSLContext:
 
 def _segment(given: str) -> str:
     """A caller's text as one segment of a path, which it cannot leave. Raises `InvalidInput` for one that can."""
-    _refuse_steps(given)
-    return quote(given, safe="")
+    quoted = quote(given, safe="")
+    _refuse_steps(quoted)
+    return quoted
 
 
 def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -48,12 +49,16 @@ def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _refuse_steps(path: str) -> None:
-    """Raise `InvalidInput` for a path with a step up or in place: httpx2 would take it, and ask for another path."""
-    plain, before = path, ""
-    while plain != before:  # however often it was encoded
-        plain, before = unquote(plain), plain
-    if not {".", ".."}.isdisjoint(plain.replace("\\", "/").split("/")):
-        raise InvalidInput(f"{path[:200]!r} has a step (. or ..) in it, which no path of an agent has")
+    """Raise `InvalidInput` for a path with a step up or in place: httpx2 would take it, and ask for another path.
+
+    A slash that is encoded begins no segment, here or there: `a%2F..%2Fb` is a metadata key like others.
+    """
+    for segment in path.split("/"):
+        plain, before = segment, ""
+        while plain != before:  # however often it was encoded
+            plain, before = unquote(plain), plain
+        if plain in (".", ".."):
+            raise InvalidInput(f"{path[:200]!r} has a step (. or ..) in it, which no path of an agent has")
 
 
 class Unreachable(Unavailable):

