@@ -103,7 +103,7 @@ async def test_a_metadata_path_does_not_lead_elsewhere(shared: LiveHub) -> None:
         text = await refusal(shared, "delete_agent_metadata", agent_name="paths", key=key)
         assert text.startswith("INVALID_INPUT: "), (key[:9], text)
     qd = program(shared)
-    await run_sync(lambda: qd("metadata", "get", "paths", "../v1/agent", code=2))
+    await run_sync(lambda: qd("metadata", "get", "paths", "../v1/agent", code=3))
     await lives(shared, "paths")
 
 
