@@ -7,7 +7,8 @@ PY = $(QD_VENV)/bin/python
 # Beside `quick` there are tests that take long (slow) and such that kill processes for minutes (fault).
 PYTEST = $(PY) -m pytest -q -p no:cacheprovider
 QUICK_TESTS = not slow and not fault
-WORKERS ?= 2
+# More than the cores: for half of their time the tests wait.
+WORKERS ?= 3
 
 .PHONY: help demo test check slow fault test-all bench soak conformance inspector picture proto docs lock clean run-venv dev-venv
 

@@ -2,7 +2,7 @@
 # `make check`: every check in order, one line each while all is well, the whole output of the first that fails.
 set -eu
 cd "$(dirname "$0")/.."
-: "${PY:=.venv/bin/python}" "${WORKERS:=2}"
+: "${PY:=.venv/bin/python}" "${WORKERS:=3}"
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 began=$(date +%s)

@@ -94,7 +94,8 @@ class ForgeCollector(ABC):
         if self._unfinished is None or now - self._unfinished > LONGEST_PAUSE_SECONDS:
             self._unfinished = now
         elif max_age is None:
-            age = max(age, now - self._unfinished)
+            # The age is looked at a moment from now.
+            age = max(age, now - self._unfinished + FRESH_SECONDS)
         try:
             found = await self._request(forge, target, seen, age)
         except Exception:
