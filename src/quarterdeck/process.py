@@ -22,6 +22,7 @@ import anyio.abc
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.config import base_environment
 from quarterdeck.errors import Unavailable
 from quarterdeck.files import open_to_append
@@ -233,7 +234,7 @@ class Child:
     Made by `Child.start`. `stdin` and `stdout` are byte streams; standard error goes to a file.
     """
 
-    def __init__(self, process: anyio.abc.Process, mark: str | None, cgroup: proctree.Cgroup | None) -> None:
+    def __init__(self, process: anyio.abc.Process, mark: str | None, cgroup: Cgroup | None) -> None:
         self._process = process
         self._mark = mark
         self._cgroup = cgroup
@@ -250,7 +251,7 @@ class Child:
         stderr: Path,
         stdin: Path | None = None,
         mark: str | None = None,
-        cgroup: proctree.Cgroup | None = None,
+        cgroup: Cgroup | None = None,
     ) -> Self:
         """Start it with exactly `env` (plus the mark) in `cwd`; with `stdin`, that file is its input.
 

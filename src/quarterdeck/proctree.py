@@ -1,4 +1,4 @@
-"""Finding and killing every process of an agent: the one place that knows Linux.
+"""Finding and killing every process of an agent: with `cgroup`, the one place that knows Linux.
 
 Process groups are not enough (facts: after SIGKILL of `claude` its Bash child lives on in a session
 of its own), so three nets are laid, each catching what the others miss:
@@ -28,9 +28,10 @@ from pathlib import Path
 
 import psutil
 
+from quarterdeck.cgroup import Cgroup
+
 MARK_VARIABLE = "QD_AGENT_MARK"
 _PR_SET_CHILD_SUBREAPER = 36
-_CGROUP_ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _STARTING_SECONDS = 1.0
 
@@ -197,79 +198,6 @@ def _boot() -> str:
 def is_alive(pid: int, known: str) -> bool:
     """Whether the very process that `identity` told of still runs."""
     return identity(pid) == known
-
-
-@dataclass(frozen=True)
-class Cgroup:
-    """A cgroup v2 folder that holds one agent's processes."""
-
-    path: Path
-
-    @classmethod
-    def create(cls, name: str) -> Cgroup | None:
-        """Make (or find) the group `quarterdeck-NAME`; None where cgroups v2 are missing or not ours to write."""
-        for root in _CGROUP_ROOTS:
-            if not (root / "cgroup.procs").exists():
-                continue
-            path = root / _own_group(root) / f"quarterdeck-{name}"
-            try:
-                path.mkdir(exist_ok=True)
-            except OSError:
-                continue
-            if (path / "cgroup.kill").exists():
-                return cls(path)
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        return None
-
-    @classmethod
-    def find(cls, name: str) -> Cgroup | None:
-        """The group `quarterdeck-NAME` where it was made before; None where not."""
-        for root in _CGROUP_ROOTS:
-            path = root / _own_group(root) / f"quarterdeck-{name}"
-            if (path / "cgroup.kill").exists():
-                return cls(path)
-        return None
-
-    def add(self, pid: int) -> bool:
-        """Move a process in; False when it is gone or may not be moved."""
-        try:
-            (self.path / "cgroup.procs").write_text(str(pid))
-        except OSError:
-            return False
-        return True
-
-    def pids(self) -> list[int]:
-        """The processes in it now."""
-        try:
-            return [int(line) for line in (self.path / "cgroup.procs").read_text().split()]
-        except OSError:
-            return []
-
-    def kill(self) -> None:
-        """SIGKILL everything in it, atomically."""
-        with contextlib.suppress(OSError):
-            (self.path / "cgroup.kill").write_text("1")
-
-    def remove(self) -> None:
-        """Remove the folder; kept silently while something is still in it."""
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
-
-
-def _own_group(root: Path) -> str:
-    """Where this process stands below `root`: a delegated (systemd user) slice is the one we may write."""
-    try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                inside = line[3:].strip("/").split("/")
-                kept = [part for part in inside if part and not part.startswith("quarterdeck-")]
-                # A group with controllers may hold processes or groups, not both: go beside our own.
-                candidate = "/".join(kept[:-1]) if kept and str(root) == "/sys/fs/cgroup" else "/".join(kept)
-                return candidate if (root / candidate).is_dir() else ""
-    except OSError:
-        pass
-    return ""
 
 
 def marked(mark: str) -> list[psutil.Process]:

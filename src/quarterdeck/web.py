@@ -1,9 +1,9 @@
 """HTTP as every server of ours speaks it: a table of routes, typed bodies, one form of error, OpenAPI.
 
-A `Route` says all about one call; `build` makes the Starlette routes and the OpenAPI 3.1 document from
-the same table, so that the document cannot lie. Bodies are decoded by msgspec against the route's type
-and limited in size; errors of `quarterdeck.errors` become their JSON form, anything else a 500 that
-tells nothing of the inside.
+A `Route` says all about one call; `build` makes the Starlette routes from a table of them, and `openapi` the
+OpenAPI 3.1 document from the same table, so that the document cannot lie. Bodies are decoded by msgspec
+against the route's type and limited in size; errors of `quarterdeck.errors` become their JSON form, anything
+else a 500 that tells nothing of the inside.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def value_of(param: Param, text: str) -> Any:
         raise InvalidInput(f"{param.name}={text!r} is not a number")
     if param.minimum is not None and value < param.minimum:
         raise InvalidInput(f"{param.name} is {text}, at least {param.minimum:g} is needed")
-    maximum = _maximum(param)
+    maximum = maximum_of(param)
     if maximum is not None and value > maximum:
         raise InvalidInput(f"{param.name} is {text}, at most {maximum:g} is allowed")
     if param.pattern is not None and not re.fullmatch(param.pattern, text):
@@ -171,7 +171,8 @@ def value_of(param: Param, text: str) -> Any:
     return value
 
 
-def _maximum(param: Param) -> float | None:
+def maximum_of(param: Param) -> float | None:
+    """The largest value that a number may have; None for what is no number."""
     return MAX_INT if param.maximum is None and param.kind is int else param.maximum
 
 
@@ -230,110 +231,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 # For the `exception_handlers` of every Starlette application of ours.
 NO_ROUTE: Mapping[Any, Any] = {HTTPException: _no_route}
-
-
-def openapi(title: str, version: str, description: str, routes: Sequence[Route]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of a table."""
-    kinds = [k for r in routes for k in (r.body, r.answer) if k is not None]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    schema_of = {_key(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
-    paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        paths.setdefault(_plain(route.path), {})[route.method.lower()] = _operation(route, schema_of)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": title, "version": version, "description": description},
-        "paths": paths,
-        "components": {
-            "schemas": {**components, "Error": _ERROR_SCHEMA},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{"bearer": []}],
-    }
-
-
-_ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {
-                "code": {"type": "string"},
-                "message": {"type": "string"},
-                "hint": {"type": "string"},
-                "details": {"type": "object"},
-            },
-        }
-    },
-}
-
-
-_TEXT = {"type": "string"}
-
-
-def _key(kind: Any) -> str:
-    return repr(kind)
-
-
-def _plain(path: str) -> str:
-    """Starlette's `{name:path}` as OpenAPI writes it."""
-    return path.replace(":path}", "}")
-
-
-def _operation(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
-    names = [part.strip("{}").split(":")[0] for part in route.path.split("/") if part.startswith("{")]
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-    ]
-    parameters += [_parameter(p, "query") for p in route.query] + [_parameter(p, "header") for p in route.headers]
-    content = {route.media_type: {"schema": schema_of[_key(route.answer)]}} if route.answer is not None else None
-    success: dict[str, Any] = {"description": "done"}
-    if content:
-        success["content"] = content
-    elif route.media_type != "application/json":
-        success["content"] = {route.media_type: {"schema": {"type": "string"}}}
-    no_body = route.answer is None and route.media_type == "application/json"
-    responses: dict[str, Any] = {"204" if no_body else str(route.status): success}
-    responses.update({str(status): success for status in route.also})
-    responses.update({str(status): {"description": meaning} for status, meaning in route.bare.items()})
-    if route.answer_headers:
-        told = {name: {"description": text, "schema": _TEXT} for name, text in route.answer_headers.items()}
-        responses = {status: {**response, "headers": told} for status, response in responses.items()}
-    for kind in (InvalidInput, Unauthenticated, *((TooLarge,) if route.body else ()), *route.errors):
-        responses[str(kind.http_status)] = {
-            "description": (kind.__doc__ or "").strip().splitlines()[0],
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-        }
-    operation: dict[str, Any] = {"summary": route.summary, "parameters": parameters, "responses": responses}
-    if route.tags:
-        operation["tags"] = list(route.tags)
-    if route.body is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema_of[_key(route.body)]}},
-        }
-    return operation
-
-
-def _parameter(param: Param, where: str) -> dict[str, Any]:
-    schema = msgspec.json.schema(param.kind)
-    if param.minimum is not None:
-        schema["minimum"] = param.minimum
-    if (maximum := _maximum(param)) is not None:
-        schema["maximum"] = maximum
-    if param.pattern is not None:
-        schema["pattern"] = f"^(?:{param.pattern})$"
-    if param.default is not None:
-        schema["default"] = param.default
-    return {
-        "name": param.name,
-        "in": where,
-        "required": False,
-        "description": param.description,
-        "schema": schema,
-    }
 
 
 class Guard:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from quarterdeck import proctree
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.files import write_private
 from quarterdeck.fleet.backends.local import LocalBackend
@@ -206,7 +207,7 @@ async def test_stop_ends_one_that_does_not_answer(world: World) -> None:
     assert not proctree.is_alive(address.pid, address.identity)
     assert proctree.marked(record.id) == []
     # Where cgroups can be made, the sidecar's own, which it could not remove itself.
-    assert proctree.Cgroup.find(record.id) is None
+    assert Cgroup.find(record.id) is None
 
 
 async def test_stop_ends_one_that_has_not_said_where_it_is(world: World) -> None:

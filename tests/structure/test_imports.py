@@ -12,7 +12,8 @@ import pytest
 from structure.tree import PACKAGE, ROOT, imports, modules, parsed, relative_imports, within
 
 FOUNDATION = {
-    "config", "cork", "detached", "errors", "events", "files", "process", "proctree", "serving", "telemetry", "web",
+    "cgroup", "config", "cork", "detached", "errors", "events", "files", "openapi", "process", "proctree", "serving",
+    "telemetry", "web",
 }  # fmt: skip
 STARTERS = {"quarterdeck.process", "quarterdeck.detached"}
 # Programs of their own, which run where nothing else of the package is loaded.

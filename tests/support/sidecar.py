@@ -104,7 +104,7 @@ class Sidecar:
 
 # Code that a sidecar runs before it starts: what a machine without cgroups has left is the tree, the mark and
 # the adopted orphans; a machine with many processes takes long to look through them.
-WITHOUT_CGROUP = "from quarterdeck import proctree; proctree._CGROUP_ROOTS = ()"
+WITHOUT_CGROUP = "from quarterdeck import cgroup; cgroup._ROOTS = ()"
 MANY_PROCESSES = """
 import time
 from quarterdeck import proctree

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from quarterdeck import proctree
+from quarterdeck.cgroup import Cgroup
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -160,11 +161,11 @@ def test_orphans_without_a_mark_are_ended_and_own_helpers_are_not() -> None:
 
 
 def test_a_cgroup_takes_what_has_lost_its_mark(start: Start, mark: str) -> None:
-    group = proctree.Cgroup.create(mark)
+    group = Cgroup.create(mark)
     if group is None:
         pytest.skip("no cgroup v2 can be made here: it is not mounted, or its folder is not ours to write")
     try:
-        assert proctree.Cgroup.find(mark) == group
+        assert Cgroup.find(mark) == group
         script = "read x; env -i setsid sleep 600 & env -i setsid sleep 600 & wait"
         root = start("sh", "-c", script, env={}, stdin=subprocess.PIPE)
         assert group.add(root.pid)
@@ -182,4 +183,4 @@ def test_a_cgroup_takes_what_has_lost_its_mark(start: Start, mark: str) -> None:
     finally:
         until(lambda: not group.pids())
         group.remove()
-    assert proctree.Cgroup.find(mark) is None
+    assert Cgroup.find(mark) is None

@@ -10,6 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from quarterdeck import web
+from quarterdeck.openapi import openapi_of
 
 KEY = web.Param("Idempotency-Key", str, None, "1 to 4 letters", pattern="[a-z]{1,4}")
 TABLE = (
@@ -69,7 +70,7 @@ async def test_what_no_route_takes_is_told_as_an_error_of_ours(http: httpx2.Asyn
 
 
 def test_the_document_tells_of_headers_and_bounds() -> None:
-    document = web.openapi("t", "1", "", ROUTES)
+    document = openapi_of("t", "1", "", ROUTES)
     parameters = {p["name"]: p for p in document["paths"]["/things"]["get"]["parameters"]}
     assert parameters["Idempotency-Key"]["in"] == "header"
     assert parameters["Idempotency-Key"]["schema"] == {"type": "string", "pattern": "^(?:[a-z]{1,4})$"}

@@ -12,7 +12,8 @@ from typing import Literal
 
 import click
 
-from quarterdeck import config, process, proctree
+from quarterdeck import config, process
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.cli.options import as_json, emit
 from quarterdeck.errors import QuarterdeckError
 
@@ -163,7 +164,7 @@ async def _podman() -> list[Finding]:
 
 async def _processes() -> list[Finding]:
     """How all processes of an agent are ended: with a cgroup, or by looking for them."""
-    group = proctree.Cgroup.create("doctor")
+    group = Cgroup.create("doctor")
     if group is not None:
         group.remove()
         return [Finding(name="cgroups v2", state="ok", found=f"usable below {group.path.parent}")]

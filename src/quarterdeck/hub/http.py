@@ -23,6 +23,7 @@ from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
 from quarterdeck.hub.service import Deleted, Hub, HubFacts
+from quarterdeck.openapi import openapi_of
 from quarterdeck.sidecar.model import IDEMPOTENCY_KEY, IDEMPOTENCY_MEANING, Attention, Task
 
 _HEARTBEAT_SECONDS = 5.0
@@ -296,4 +297,4 @@ def document(table: list[web.Route]) -> dict[str, Any]:
     """The OpenAPI document of the hub."""
     if not table:
         raise InternalError("the hub has no routes")
-    return web.openapi("Quarterdeck hub", __version__, "The fleet over HTTP; the same calls as the MCP tools.", table)
+    return openapi_of("Quarterdeck hub", __version__, "The fleet over HTTP; the same calls as the MCP tools.", table)

@@ -308,7 +308,7 @@ async def _events(service: MetadataService, since: int | None) -> AsyncIterator[
 
 
 def routes(service: MetadataService) -> list[web.Route]:
-    """The same calls for `web.build` and `web.openapi`."""
+    """The same calls for `web.build` and `openapi_of`."""
 
     async def call(call: web.Call) -> Response:
         request: Request = call.request

@@ -27,6 +27,7 @@ from quarterdeck.files import read_regular
 from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService, readiness
+from quarterdeck.openapi import openapi_of
 from quarterdeck.serving import Running, run_uvicorn
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def openapi(service: MetadataService | None) -> dict[str, Any]:
     description = "Facts about one agent's workspace: stored and collected"
     # The table only describes here; its handlers are never called without a service.
     table = routes(service)  # type: ignore[arg-type]
-    return web.openapi("Quarterdeck metadata", "1.0", description, [*table, *own])
+    return openapi_of("Quarterdeck metadata", "1.0", description, [*table, *own])
 
 
 async def serve(

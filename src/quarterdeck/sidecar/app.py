@@ -19,6 +19,7 @@ from quarterdeck.errors import Conflict, NotFound, QuarterdeckError, StorageRefu
 from quarterdeck.metadata.metrics import MEDIA as METRICS_MEDIA
 from quarterdeck.metadata.metrics import text as metrics_text
 from quarterdeck.metadata.service import MetadataService, readiness
+from quarterdeck.openapi import openapi_of
 from quarterdeck.sidecar import facts
 from quarterdeck.sidecar.model import (
     IDEMPOTENCY_KEY,
@@ -284,7 +285,7 @@ def _fenced(route: web.Route) -> web.Route:
 def make_app(api: SidecarApi, metadata: MetadataService, mcp: ASGIApp) -> ASGIApp:
     """The whole application: the table, the metadata server, the agent's MCP server, the OpenAPI document."""
     table = [*api.routes(), *map(_fenced, metadata.routes())]
-    document = web.openapi(
+    document = openapi_of(
         "Quarterdeck sidecar",
         "1",
         "Beside one agent: its session, tasks, log and metadata. The incarnation fences every mutation.",

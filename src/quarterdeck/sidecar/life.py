@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.config import ProviderKind, base_environment, passed
 from quarterdeck.errors import QuarterdeckError, StorageRefused, Unavailable
 from quarterdeck.sidecar import ports
@@ -36,7 +37,7 @@ class Life:
         store: Store,
         make_provider: MakeProvider,
         make_mcp: MakeMcp | None,
-        cgroup: proctree.Cgroup | None,
+        cgroup: Cgroup | None,
     ) -> None:
         self.number = number
         self.provider: ports.Provider | None = None

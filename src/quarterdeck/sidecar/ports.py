@@ -22,9 +22,9 @@ from typing import Literal, Protocol
 
 from anyio.abc import TaskGroup
 
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.config import Permissions
 from quarterdeck.errors import Unavailable
-from quarterdeck.proctree import Cgroup
 
 ToolStatus = Literal["pending", "in_progress", "completed", "failed"]
 Outcome = Literal["succeeded", "failed", "canceled"]

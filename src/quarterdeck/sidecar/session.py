@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from quarterdeck import proctree
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.errors import Conflict, QuarterdeckError, StorageRefused
 from quarterdeck.sidecar import deeds, hearing, ports, sending, watchdog
 from quarterdeck.sidecar.attention import Desk
@@ -79,7 +80,7 @@ class Session:
         self._make_provider = make_provider
         self._make_mcp = make_mcp
         self.clock = clock
-        self.cgroup: proctree.Cgroup | None = None
+        self.cgroup: Cgroup | None = None
         self.backlog = Backlog(store, partial(deeds.keep, self), self._refused)
         self.deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self.handed_over_ticks = 0
@@ -97,7 +98,7 @@ class Session:
         Raises `StorageRefused`.
         """
         self._recovered = True
-        self.cgroup = proctree.Cgroup.create(self.spec.id)
+        self.cgroup = Cgroup.create(self.spec.id)
         if self.incarnation:
             await run_sync(proctree.kill_everything, None, self.spec.id, self.cgroup)
         self.store.forget_attention()

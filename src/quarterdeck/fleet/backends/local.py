@@ -14,6 +14,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from quarterdeck import detached, proctree
+from quarterdeck.cgroup import Cgroup
 from quarterdeck.config import base_environment, passed
 from quarterdeck.errors import InternalError, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.files import read_json, write_private
@@ -178,7 +179,7 @@ class LocalBackend:
 
     @staticmethod
     def _kill_all(mark: str) -> None:
-        group = proctree.Cgroup.find(mark)
+        group = Cgroup.find(mark)
         proctree.kill_everything(None, mark, group)
         if group is not None:
             # A sidecar that was killed could not remove its own.
