@@ -12,12 +12,11 @@ from contextlib import suppress
 import anyio
 
 from quarterdeck.errors import NotFound, QuarterdeckError
+from quarterdeck.node.configdrift import EVERY_ADDRESS
 from quarterdeck.node.context import Context, Emit, progress
 from quarterdeck.node.guarded import told
 from quarterdeck.node.model import ComponentRecord, ComponentSpec, Port, ServiceRecord
 from quarterdeck.node.results import ComponentResult, PlannedAction
-
-_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 class Removals:
@@ -99,5 +98,5 @@ def share_port(one: ComponentSpec, other: ComponentSpec) -> bool:
 
 
 def _same(a: Port, b: Port) -> bool:
-    anywhere = a.host_ip == b.host_ip or a.host_ip in _EVERYWHERE or b.host_ip in _EVERYWHERE
+    anywhere = a.host_ip == b.host_ip or a.host_ip in EVERY_ADDRESS or b.host_ip in EVERY_ADDRESS
     return (a.host, a.protocol) == (b.host, b.protocol) and anywhere

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +47,12 @@ def name(n1: NodeProcess) -> Iterator[str]:
         yield found
         n1.person.qd("service", "purge", found, "--yes", "--files", "--node", "n1", code=None)
         (n1.person.definitions / f"{found}.toml").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, unlike pytest's."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +72,6 @@ def test_files_of_this_machine_that_cannot_be_used(someone: Person, tmp_path: Pa
     done = someone.qd("node", "snapshot", "--config", config, code=None)
     assert "Traceback" not in done.err
     assert done.code in (1, 2)
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users may enter, unlike pytest's."""
-    made = Path(tempfile.mkdtemp())
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
 
 
 def as_somebody_else(*command: str, **more: Any) -> subprocess.CompletedProcess[str]:

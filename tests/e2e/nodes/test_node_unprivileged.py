@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pwd
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,34 +25,25 @@ def capabilities() -> list[str]:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that other users may enter, unlike pytest's."""
-    made = Path(tempfile.mkdtemp())
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-def unprivileged(folder: Path) -> Iterator[NodeProcess]:
+def unprivileged(open_folder: Path) -> Iterator[NodeProcess]:
     podman_env.require_podman()
     caps = ",".join(f"+{each}" for each in capabilities())
     prefix = (
         "setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", f"--inh-caps={caps}",
         f"--ambient-caps={caps}", f"--bounding-set=-all,{caps}", "--no-new-privs",
     )  # fmt: skip
-    person = Person(folder / "person")
+    person = Person(open_folder / "person")
     person.folder.mkdir()
-    (folder / "n1").mkdir()
-    shutil.chown(folder / "n1", USER, USER)
-    with podman_env.service(folder) as socket:
+    (open_folder / "n1").mkdir()
+    shutil.chown(open_folder / "n1", USER, USER)
+    with podman_env.service(open_folder) as socket:
         shutil.chown(socket, "root", USER)
         socket.chmod(0o660)
-        with node_world.node(folder / "n1", person, socket, prefix=prefix) as made:
+        with node_world.node(open_folder / "n1", person, socket, prefix=prefix) as made:
             yield made
 
 
-def test_everything_works_without_root(unprivileged: NodeProcess, folder: Path) -> None:
+def test_everything_works_without_root(unprivileged: NodeProcess, open_folder: Path) -> None:
     assert unprivileged.process is not None
     status = Path(f"/proc/{unprivileged.process.pid}/status").read_text()
     assert f"Uid:\t{pwd.getpwnam(USER).pw_uid}\t" in status
@@ -63,7 +53,7 @@ def test_everything_works_without_root(unprivileged: NodeProcess, folder: Path) 
         file = person.define(name, IMAGE, more=f'ports = ["127.0.0.1:{port}:80"]\n')
         text = file.read_text().replace('["/bin/sleep", "1000"]', '["/bin/httpd", "-f", "-p", "80"]')
         file.write_text(text.replace('network = "none"\n', ""))
-        source = folder / "x.txt"
+        source = open_folder / "x.txt"
         source.write_text("x")
         person.qd("service", "push", name, source, "a/b.txt", "--owner", "1234:1234", "--node", "n1")
         there = unprivileged.folder / "srv" / name / "a" / "b.txt"

@@ -228,21 +228,27 @@ async def test_a_failing_git_is_not_driven_by_reads(
         assert data["git_dirty"].error == "git cannot be asked"
 
 
+def hold_writes(service: MetadataService, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Flushes wait from here on: an event that says that one has begun, and one that lets them go."""
+    append = service._store._journal.append
+    begun, go = threading.Event(), threading.Event()
+
+    def held(data: bytes) -> None:
+        begun.set()
+        go.wait(20)
+        append(data)
+
+    monkeypatch.setattr(service._store._journal, "append", held)
+    return begun, go
+
+
 async def test_a_stream_never_says_that_a_write_was_told_before_it_was(
     tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a flush is on its way, its revisions are given out but nobody has seen what they stand for."""
     async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
         await service.read(fresh=True)
-        append = service._store._journal.append
-        begun, go = threading.Event(), threading.Event()
-
-        def held(data: bytes) -> None:
-            begun.set()
-            go.wait(20)
-            append(data)
-
-        monkeypatch.setattr(service._store._journal, "append", held)
+        begun, go = hold_writes(service, monkeypatch)
         async with anyio.create_task_group() as group:
             group.start_soon(service.write, {"k": 1})
             with anyio.fail_after(10):
@@ -267,15 +273,7 @@ async def test_branch_and_commit_are_current_while_a_write_is_on_its_way(
     async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
         await service.read(fresh=True)
         since = service.revision
-        append = service._store._journal.append
-        begun, go = threading.Event(), threading.Event()
-
-        def held(data: bytes) -> None:
-            begun.set()
-            go.wait(20)
-            append(data)
-
-        monkeypatch.setattr(service._store._journal, "append", held)
+        begun, go = hold_writes(service, monkeypatch)
         git(repo, "checkout", "-q", "-b", "other")
         async with anyio.create_task_group() as group:
             group.start_soon(service.write, {"k": 1})

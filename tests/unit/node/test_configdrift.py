@@ -59,7 +59,7 @@ def specs(draw: st.DrawFn) -> ComponentSpec:
         cmd=draw(_words),
         env=draw(st.dictionaries(st.sampled_from(("A", "PATH", "HOME", "B")), st.sampled_from(("1", PATH)))),
         user=draw(st.sampled_from(("", "1000", "root"))),
-        workdir=draw(st.sampled_from(("", "/", "/work", "/work/", "/x"))),
+        workdir=draw(st.sampled_from(("", "/", "/srv", "/srv/", "/x"))),
         network=draw(st.sampled_from(("", "podman", "bridge", "net", "host"))),
         limits=Limits(None, draw(st.sampled_from((None, 0.29, 1))), draw(st.sampled_from((None, 2048, 7)))),
         healthcheck=draw(st.sampled_from((None, Healthcheck(("true", "x")), Healthcheck(("other",))))),
