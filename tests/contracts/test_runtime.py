@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
@@ -270,6 +272,37 @@ async def test_usage_is_of_running_containers(runtime: Runtime, name: str) -> No
     assert found.pids >= 1
     await runtime.stop(name, grace_seconds=0)
     assert made not in await runtime.usage()
+
+
+async def test_an_end_that_podman_missed_is_told(runtime: Runtime, name: str) -> None:
+    await runtime.run(CreateRequest(name, spec()))
+    other = await runtime.run(CreateRequest(f"{name}2", spec()))
+    podman_env.end_unseen(name)
+    assert podman_env.podman("inspect", "--format", "{{.State.Status}}", name) == "running", "podman sees it by now"
+    found = (await runtime.inspect(name)).container
+    assert (found.state, found.exit_code, found.finished_at) == ("exited", None, None)
+    assert "conmon" in found.message
+    listed = {each.name: each for each in await runtime.list()}
+    assert (listed[name].state, listed[name].message) == ("exited", found.message)
+    assert (listed[f"{name}2"].state, listed[f"{name}2"].message) == ("running", "")
+    # Asked of all of them at once, podman tells of none.
+    usage = await runtime.usage()
+    assert usage[other].pids == 1
+    assert found.id not in usage
+    with pytest.raises(Conflict):
+        [each async for each in runtime.exec(name, ["true"])]
+    await runtime.remove(name)
+    await runtime.run(CreateRequest(name, spec()))
+    assert (await runtime.inspect(name)).container.state == "running"
+
+
+async def test_an_end_that_podman_is_about_to_write_down_is_no_missed_one(runtime: Runtime, name: str) -> None:
+    made = await runtime.run(CreateRequest(name, spec()))
+    os.kill((await runtime.inspect(name)).container.pid, signal.SIGKILL)
+    seen = [(await runtime.inspect(made)).container for _ in range(20)]
+    seen += [each for each in await runtime.list() if each.id == made]
+    assert {each.exit_code for each in seen if each.state == "exited"} == {137}
+    assert {each.state for each in seen} <= {"running", "exited"}
 
 
 async def test_pull_fetches_and_follows_a_moved_tag(runtime: Runtime, name: str, registry: podman_env.Registry) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -20,6 +21,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 import pytest
 
 IMAGE = "localhost/qd-test:v1"
@@ -115,6 +117,17 @@ def sweep(name: str) -> None:
     for kind in ("volume", "secret"):
         if left := [each for each in podman(kind, "ls", "--format", "{{.Name}}").split() if each.startswith(name)]:
             podman(kind, "rm", *left, check=False)
+
+
+def end_unseen(name: str) -> None:
+    """Kill a container's process and its conmon, as the OOM killer may: podman goes on calling it running."""
+    found = podman("inspect", "--format", "{{.State.ConmonPid}} {{.State.Pid}}", name).split()
+    for pid in map(int, found):
+        # Conmon first: it would tell podman.
+        os.kill(pid, signal.SIGKILL)
+    for pid in map(int, found):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            psutil.Process(pid).wait(10)
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:

@@ -58,8 +58,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def state(desired: str, observed: Observed, *, done: bool = False) -> str:
     """The state as it is, in colour, with what should be where that differs. `done` is a job that has ended well."""
     text: str = observed.state
-    if observed.state == "exited" and observed.exit_code is not None:
-        text += f" ({observed.exit_code})"
+    if observed.state == "exited":
+        text += " (unseen)" if observed.ended_unseen else f" ({observed.exit_code})"
     if observed.health in ("unhealthy", "starting"):
         text += f", {observed.health}"
     colour = _STATE_COLOUR.get(observed.state)

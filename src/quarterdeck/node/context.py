@@ -159,7 +159,7 @@ def transition(registry: Registry, record: ComponentRecord, now_seen: Observed, 
         registry.observe(record.service, record.name, now_seen)
     if before.state == now_seen.state:
         return False
-    message = f"exit code {now_seen.exit_code}" if now_seen.exit_code is not None else ""
+    message = f"exit code {now_seen.exit_code}" if now_seen.exit_code is not None else now_seen.message
     registry.add_event(
         Event(
             0,

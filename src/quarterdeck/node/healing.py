@@ -78,7 +78,9 @@ class Healer:
         if key in self._gave_up:
             return
         self._gave_up.add(key)
-        text = f"ended with exit code {record.observed.exit_code} and was started again {decision.attempts} times"
+        code = record.observed.exit_code
+        end = "ended" if code is None else f"ended with exit code {code}"
+        text = f"{end} and was started again {decision.attempts} times"
         told = event(*key, "gave-up", text)
         fresh = await self._context.store.write(lambda registry: _once(registry, key, told))
         if fresh:
@@ -110,8 +112,12 @@ class Healer:
         if watched.state != "exited":
             return ServiceResult(key[0], live.id, service.generation)
         try:
-            await self._context.runtime.start(record.container_name)
             text = f"attempt {attempts}"
+            if watched.ended_unseen:
+                result = await Lifecycle(self._context, *key, operation=live.id, actor=ACTOR).start()
+                text += "".join(f", {each.outcome}: {each.message}" for each in result.components)
+            else:
+                await self._context.runtime.start(record.container_name)
         except QuarterdeckError as error:
             text = f"attempt {attempts} failed: {error.message}"
         after = await self._context.look(record.container_name, record.observed)

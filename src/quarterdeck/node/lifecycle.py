@@ -164,8 +164,12 @@ class Lifecycle:
             return self._done(each, "unchanged", "it runs already")
         message = ""
         stale = watched.spec_hash not in (each.spec_hash, reconcile.FOREIGN)
-        if watched.state == "missing" or stale:
-            message = "made anew: its container was gone" if watched.state == "missing" else "made anew as defined"
+        if watched.state == "missing" or watched.ended_unseen or stale:
+            message = "made anew as defined"
+            if watched.state == "missing":
+                message = "made anew: its container was gone"
+            elif watched.ended_unseen:
+                message = "made anew: podman had missed its end"
             await self._recreate(each)
         else:
             await self._runtime.start(each.container_name)
@@ -173,7 +177,7 @@ class Lifecycle:
 
     async def _restart(self, each: ComponentRecord) -> ComponentResult:
         watched = await self._context.look(each.container_name, each.observed)
-        if watched.state == "missing":
+        if watched.state == "missing" or watched.ended_unseen:
             await self._recreate(each)
         else:
             if watched.state == "running":

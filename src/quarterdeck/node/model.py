@@ -151,7 +151,7 @@ class Observed:
 
     `state` is *unknown* when the runtime did not answer and *missing* when it answered and has no such
     container. `at` is since when it is known to be so. `image_digest` is the id of the image it runs.
-    `exit_code` is None while it runs.
+    `exit_code` is None while it runs, and when it *exited* without anybody seeing it (`ended_unseen`).
     """
 
     state: State = "unknown"
@@ -167,6 +167,11 @@ class Observed:
     exit_code: int | None = None
     health: Health = "none"
     message: str = ""
+
+    @property
+    def ended_unseen(self) -> bool:
+        """Podman missed its end and cannot start it again: a new container must be made (`message` tells)."""
+        return self.state == "exited" and self.exit_code is None
 
 
 @dataclass(frozen=True, slots=True)

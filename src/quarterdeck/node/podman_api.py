@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_args import instant
 from quarterdeck.node.podman_attach import Frames, exec_output
+from quarterdeck.node.podman_unseen import UnseenEnds, usage_of
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 
@@ -46,6 +48,7 @@ class PodmanApi:
         self._insecure = options.insecure_registries
         self._seconds = options.runtime_seconds
         self._pull_seconds = options.pull_seconds
+        self._unseen = UnseenEnds(self._inspect, self._has_processes)
         self._client = self._connected(httpx2.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=8))
         # Streams stay open for as long as somebody follows: in one pool with the calls, they would starve those.
         self._streams = self._connected(httpx2.Limits(max_connections=None, max_keepalive_connections=0))
@@ -187,13 +190,27 @@ class PodmanApi:
             raise
 
     async def inspect(self, name: str) -> Details:
-        """Everything about a container."""
+        """Everything about one container."""
+        details = await self._inspect(name)
+        return replace(details, container=await self._unseen.corrected(details.container))
+
+    async def _inspect(self, name: str) -> Details:
         return podman_json.details((await self._on(name, "GET", "/json")).json())
+
+    async def _has_processes(self, name: str) -> bool:
+        try:
+            answer = await self._on(name, "GET", "/top", query={"stream": False})
+        except Unavailable as error:
+            # What did not answer says nothing; what answered with an error found none.
+            return isinstance(error.__cause__, httpx2.HTTPError)
+        # Podman 4.3 answers 200 and nothing at all for a container without a process.
+        return bool(answer.content.strip() and answer.json().get("Processes"))
 
     async def list(self) -> tuple[Container, ...]:
         """Every container."""
         rows = json.loads((await self._call("GET", "/containers/json", query={"all": True})).content)
-        return tuple(sorted((podman_json.listed(row) for row in rows or ()), key=lambda each: each.name))
+        found = [podman_json.listed(row) for row in rows or ()]
+        return await self._unseen.all_corrected(sorted(found, key=lambda each: each.name))
 
     async def logs(
         self, name: str, *, tail: int | None = None, since: float = 0, follow: bool = False
@@ -238,34 +255,27 @@ class PodmanApi:
         self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = ""
     ) -> AsyncGenerator[ExecOutput, None]:
         """Run a command in a container."""
-        body = {
-            "AttachStdin": bool(stdin),
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "Cmd": list(command),
-            "User": user,
-        }
+        # Podman lets a command run in a container whose end it missed, says nothing and tells exit code 0.
+        await self._must_run(name)
+        body = {"AttachStdin": bool(stdin), "AttachStdout": True, "AttachStderr": True, "Cmd": [*command], "User": user}
         about = f"container {name!r}"
         try:
             made = await self._call("POST", f"/containers/{_quoted(name)}/exec", about=about, body=body)
-        except (Unavailable, Conflict):
-            state = (await self.inspect(name)).container.state
-            if state == "running":
-                raise
-            raise Conflict(f"container {name!r} does not run ({state})", hint="start it first") from None
-        identity = made.json()["Id"]
-        path = f"{_BASE.removeprefix('http://podman')}/exec/{identity}/start"
-        try:
+            identity = made.json()["Id"]
+            path = f"{_BASE.removeprefix('http://podman')}/exec/{identity}/start"
             async with aclosing(exec_output(self._socket, path, stdin)) as output:
                 async for number, data in output:
                     yield ExecOutput("stderr" if number == 2 else "stdout", data)
-        except InvalidInput:
-            # It may also have ended in between.
-            if (state := (await self.inspect(name)).container.state) != "running":
-                raise Conflict(f"container {name!r} does not run ({state})", hint="start it first") from None
+        except (Unavailable, Conflict, InvalidInput):
+            # It may have ended in between.
+            await self._must_run(name)
             raise
         done = await self._call("GET", f"/exec/{identity}/json", about=about)
         yield ExecOutput(exit_code=int(done.json().get("ExitCode") or 0))
+
+    async def _must_run(self, name: str) -> None:
+        if (state := (await self.inspect(name)).container.state) != "running":
+            raise Conflict(f"container {name!r} does not run ({state})", hint="start it first")
 
     async def events(self, *, since: float) -> AsyncGenerator[RuntimeEvent, None]:
         """What happens to containers."""
@@ -293,10 +303,14 @@ class PodmanApi:
 
     async def usage(self) -> Mapping[str, Usage]:
         """What the running containers use."""
-        answer = await self._call("GET", "/containers/stats", query={"stream": False})
-        return {
-            key: value for key, value in podman_json.usage_rows(answer.json().get("Stats") or ()).items() if value.pids
-        }
+        return await usage_of(await self.list(), self._usage)
+
+    async def _usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
+        found = (await self._call("GET", "/containers/stats", query={"stream": False, "containers": ids})).json()
+        # The status is 200 even for a failure.
+        if found.get("Error") is not None:
+            raise Unavailable("podman does not tell what its containers use")
+        return {key: value for key, value in podman_json.usage_rows(found.get("Stats") or ()).items() if value.pids}
 
     async def set_secret(self, name: str, value: bytes) -> None:
         """Create or replace a secret."""
@@ -359,8 +373,8 @@ def _quoted(name: str) -> str:
     return plain if plain.strip(".") else plain.replace(".", "%2E")
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: Any) -> str | Sequence[str]:
+    return value if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _error(answer: httpx2.Response, about: str) -> QuarterdeckError:

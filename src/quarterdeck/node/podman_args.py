@@ -160,9 +160,14 @@ def healthcheck(name: str) -> list[str]:
     return ["healthcheck", "run", "--", name]
 
 
-def usage() -> list[str]:
-    """What every running container uses, as in `USAGE_FORMAT`."""
-    return ["stats", "--no-stream", "--no-trunc", "--format", USAGE_FORMAT]
+def usage(ids: Iterable[str]) -> list[str]:
+    """What running containers use, as in `USAGE_FORMAT`."""
+    return ["stats", "--no-stream", "--no-trunc", "--format", USAGE_FORMAT, "--", *ids]
+
+
+def processes(name: str) -> list[str]:
+    """The processes in a container; exit code 125 when there is none."""
+    return ["top", "--", name, "pid"]
 
 
 def secret_create(name: str, *, replace: bool = False) -> list[str]:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Literal
 
 import anyio
@@ -22,6 +23,7 @@ from quarterdeck.errors import Conflict, NotFound, Unavailable
 from quarterdeck.node import marks, podman_args, podman_json, podman_secrets
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
+from quarterdeck.node.podman_unseen import UnseenEnds, usage_of
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 from quarterdeck.process import Completed, piped, run
@@ -43,6 +45,7 @@ class PodmanCli:
         self._trial = podman_secrets.trial_mark(options.state_dir)
         self._env = {MARK_VARIABLE: marks.changing(options.state_dir)}
         self._reading = {MARK_VARIABLE: marks.reading(options.state_dir)}
+        self._unseen = UnseenEnds(self._inspect, self._has_processes)
 
     async def _run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", seconds: float | None = None, check: bool = True
@@ -133,7 +136,17 @@ class PodmanCli:
             raise _failed(done)
 
     async def inspect(self, name: str) -> Details:
-        """Everything about a container."""
+        """Everything about one container."""
+        details = await self._inspect(name)
+        return replace(details, container=await self._unseen.corrected(details.container))
+
+    async def _has_processes(self, name: str) -> bool:
+        try:
+            return (await self._run(podman_args.processes(name), check=False)).returncode == 0
+        except Unavailable:
+            return True
+
+    async def _inspect(self, name: str) -> Details:
         done = await self._run_on("container", name, podman_args.inspect(name))
         return podman_json.details(json.loads(done.stdout)[0])
 
@@ -141,7 +154,7 @@ class PodmanCli:
         """Every container."""
         done = await self._run(podman_args.listing())
         found = [podman_json.listed(row) for row in json.loads(done.stdout or b"[]") or ()]
-        return tuple(sorted(found, key=lambda each: each.name))
+        return await self._unseen.all_corrected(sorted(found, key=lambda each: each.name))
 
     async def logs(
         self, name: str, *, tail: int | None = None, since: float = 0, follow: bool = False
@@ -201,7 +214,10 @@ class PodmanCli:
 
     async def usage(self) -> Mapping[str, Usage]:
         """What the running containers use."""
-        done = await self._run(podman_args.usage())
+        return await usage_of(await self.list(), self._usage)
+
+    async def _usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
+        done = await self._run(podman_args.usage(ids))
         found: dict[str, Usage] = {}
         for line in done.out.splitlines():
             with suppress(ValueError):

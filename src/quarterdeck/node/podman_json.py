@@ -156,6 +156,7 @@ def observed(container: Container | None, *, now: float) -> Observed:
         finished_at=container.finished_at,
         exit_code=container.exit_code,
         health=container.health,
+        message=container.message,
     )
 
 

@@ -29,7 +29,11 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as a listing tells it. Times are whole seconds there; `image_id` has no `sha256:`."""
+    """A container as a listing tells it. Times are whole seconds there; `image_id` has no `sha256:`.
+
+    One that has *exited* without an exit code ended unseen (`message` says how that is known): starting it does
+    nothing, a new one must be made.
+    """
 
     id: str
     name: str
@@ -42,6 +46,7 @@ class Container:
     started_at: float | None = None
     finished_at: float | None = None
     health: Health = "none"
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
