@@ -11,6 +11,10 @@ import anyio.abc
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+# Far longer than our clients keep an idle connection (5 s, which is uvicorn's own limit too): the client must be the
+# one who closes it, since a call may be on its way to a server that has just done so, and its end is then unknown.
+KEEP_ALIVE_SECONDS = 75
+
 
 class Running:
     """A server that runs in a task: `stop` lets answers end and returns when it is down."""
@@ -43,6 +47,7 @@ async def run_uvicorn(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         backlog=1024,
     )
     server = uvicorn.Server(settings)

@@ -30,6 +30,7 @@ from quarterdeck.hub import logfile, place
 from quarterdeck.hub.http import HubApi, document
 from quarterdeck.hub.metadata_http import MetadataProxy
 from quarterdeck.hub.service import Hub
+from quarterdeck.serving import KEEP_ALIVE_SECONDS
 
 log = logging.getLogger(__name__)
 MAX_EVENT_FILE_BYTES = 20_000_000
@@ -178,7 +179,7 @@ async def serve(given: HubSettings, ready: Callable[[str, str], None] = lambda u
             app = await stack.enter_async_context(make_app(hub, closing, token=token))
             server = uvicorn.Server(
                 uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False,
-                               timeout_graceful_shutdown=2, ws="none")
+                               timeout_graceful_shutdown=2, timeout_keep_alive=KEEP_ALIVE_SECONDS, ws="none")
             )  # fmt: skip
             group = await stack.enter_async_context(anyio.create_task_group())
             group.start_soon(_serve_http, server, listener, name="http")

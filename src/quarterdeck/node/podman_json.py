@@ -55,7 +55,7 @@ def listed(row: Mapping[str, Any]) -> Container:
         image=row.get("Image") or "",
         image_id=str(row.get("ImageID") or "").removeprefix("sha256:"),
         labels=row.get("Labels") or {},
-        exit_code=row.get("ExitCode") if state == "exited" else None,
+        exit_code=int(row.get("ExitCode") or 0) if state == "exited" else None,
         started_at=instant(row.get("StartedAt")),
         finished_at=instant(row.get("ExitedAt")) if state == "exited" else None,
         health=_health(health[1] if health else ""),

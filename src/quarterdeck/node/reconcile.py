@@ -222,6 +222,8 @@ def _action(
         return planned("replace", "the definition changed")
     if moved:
         return planned("replace", f"the image {spec.image} is now another one")
+    if seen.ended_unseen:
+        return planned("replace", "podman missed its end and cannot start it again")
     # One that was stopped by a person's word is none that has done its work.
     done = record.desired == "running" and ended_well(spec, seen)
     return planned("keep", "") if seen.state == "running" or done else planned("start", f"it is {seen.state}")

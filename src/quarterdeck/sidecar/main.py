@@ -17,6 +17,7 @@ from quarterdeck import proctree, web
 from quarterdeck.errors import NotFound
 from quarterdeck.files import read_json, write_private
 from quarterdeck.metadata.service import MetadataService
+from quarterdeck.serving import KEEP_ALIVE_SECONDS
 from quarterdeck.sidecar import facts, place
 from quarterdeck.sidecar import spec as files
 from quarterdeck.sidecar.app import OPEN_PATHS, SidecarApi, make_app
@@ -85,7 +86,7 @@ async def _serve(folder: Path, spec: files.LaunchSpec, tcp: str | None) -> None:
         server = uvicorn.Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", server_header=False,
-                timeout_graceful_shutdown=1, ws="none",
+                timeout_graceful_shutdown=1, timeout_keep_alive=KEEP_ALIVE_SECONDS, ws="none",
             )
         )  # fmt: skip
         async with anyio.create_task_group() as group:

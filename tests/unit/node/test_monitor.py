@@ -116,6 +116,18 @@ async def test_a_container_whose_end_podman_missed_is_made_anew(options: AgentOp
         assert (await agent.get_service_status(name)).drift == ()
 
 
+async def test_a_deploy_replaces_a_container_whose_end_podman_missed(options: AgentOptions, name: str) -> None:
+    async with NodeAgent.open(options) as agent:
+        service = ServiceDef(name, (component("c", restart="no"),))
+        await deployed(agent, service)
+        podman_env.end_unseen(f"{name}-c")
+        final = [each async for each in agent.deploy(service, Mutation())][-1].final
+        assert final is not None
+        assert [(each.outcome, each.message) for each in final.components] == [("replaced", "")]
+        assert podman("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={name}") == f"{name}-c"
+        assert (await agent.get_service_status(name)).drift == ()
+
+
 async def test_pause_keeps_it_down_and_resume_brings_it_up(options: AgentOptions, name: str) -> None:
     quick = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=0.05))
     async with NodeAgent.open(quick) as agent:

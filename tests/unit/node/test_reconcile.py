@@ -66,8 +66,10 @@ def test_plans() -> None:
     changed = ServiceDef("s", (replace(A, env={"X": "1"}), ComponentSpec("c", "img")))
     assert planned(changed, CURRENT) == [("a", "replace"), ("c", "create"), ("b", "remove")]
     assert planned(SERVICE, CURRENT, {"a": "sha256:2", "b": "sha256:1"}) == [("a", "replace"), ("b", "keep")]
-    down = replace(CURRENT, components=(record(A, "exited"), record(B, "missing")))
+    down = replace(CURRENT, components=(record(A, "exited", exit_code=1), record(B, "missing")))
     assert planned(SERVICE, down) == [("a", "start"), ("b", "create")]
+    unseen = replace(CURRENT, components=(record(A, "exited"), record(B)))
+    assert planned(SERVICE, unseen) == [("a", "replace"), ("b", "keep")]
     assert planned(replace(SERVICE, active=False), CURRENT) == [("a", "stop"), ("b", "stop")]
     assert planned(replace(SERVICE, active=False), None) == [("a", "keep"), ("b", "keep")]
     policy = ServiceDef("s", (replace(A, restart="no"), B))

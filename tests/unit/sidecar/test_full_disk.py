@@ -191,19 +191,21 @@ async def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> N
         small_disk / "agent", tmp_path / "work", env={"QD_SCRIPTED_HOME": str(tmp_path / "scripted")}
     ) as side:
         facts = await side.until(status="idle")
-        task = await side.task(WAIT_FOR_GO + "\n@say " + "much " * 4000)
+        task = await side.task(WAIT_FOR_GO + "\n@say " + "much " * 4000 + "\n@run touch said")
         await side.until(status="busy", activity="working")
         filler = small_disk / "filler"
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"x" * 4096)
         # What is journaled already may be overwritten in place: go on until nothing is taken any more.
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while (await side.http.post("/v1/report", json={"summary": "x" * 160})).status_code != 507:
                 pass
         (side.workspace / "go").touch()
-        with anyio.fail_after(10):
-            while "wait for room" not in str((await side.get("/health"))["problems"]):
+        with anyio.fail_after(60):
+            while not (side.workspace / "said").exists() or "wait for room" not in str(
+                (await side.get("/health"))["problems"]
+            ):
                 await anyio.sleep(0.02)
 
         async def waiting() -> object:
