@@ -201,8 +201,9 @@ class PodmanApi:
         try:
             answer = await self._on(name, "GET", "/top", query={"stream": False})
         except Unavailable as error:
-            # What did not answer says nothing; what answered with an error found none.
-            return isinstance(error.__cause__, httpx2.HTTPError)
+            if isinstance(error.__cause__, httpx2.HTTPError):
+                raise
+            return False
         # Podman 4.3 answers 200 and nothing at all for a container without a process.
         return bool(answer.content.strip() and answer.json().get("Processes"))
 

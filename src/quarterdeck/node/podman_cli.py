@@ -141,10 +141,7 @@ class PodmanCli:
         return replace(details, container=await self._unseen.corrected(details.container))
 
     async def _has_processes(self, name: str) -> bool:
-        try:
-            return (await self._run(podman_args.processes(name), check=False)).returncode == 0
-        except Unavailable:
-            return True
+        return (await self._run(podman_args.processes(name), check=False)).returncode == 0
 
     async def _inspect(self, name: str) -> Details:
         done = await self._run_on("container", name, podman_args.inspect(name))

@@ -32,7 +32,7 @@ Usages = Callable[[Sequence[str]], Awaitable[Mapping[str, Usage]]]
 
 class UnseenEnds:
     """Corrects what one podman says. `look` inspects a container as podman tells it; `has_processes` is whether
-    podman finds a process in it (`top`), and true where it does not answer."""
+    podman finds a process in it (`top`). Both raise `Unavailable` where it does not answer."""
 
     def __init__(self, look: Look, has_processes: HasProcesses) -> None:
         self._look, self._has_processes = look, has_processes
@@ -50,7 +50,7 @@ class UnseenEnds:
             try:
                 container = await self._judged(container)
             except QuarterdeckError:
-                # It is being removed, say: what the listing told is all that is known.
+                # It is being removed, or podman is silent: what was told first is all that is known.
                 return container
         if self._ended.get(container.id) == container.pid:
             return replace(container, state="exited", exit_code=None, health="none", message=ENDED_UNSEEN)
