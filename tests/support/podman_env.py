@@ -119,6 +119,18 @@ def sweep(name: str) -> None:
             podman(kind, "rm", *left, check=False)
 
 
+@contextlib.contextmanager
+def image_with_volume(name: str) -> Iterator[str]:
+    """An image of its own that declares a volume at /data: every container of it has an anonymous one."""
+    image = f"localhost/{name}:v1"
+    podman("import", "--change", "VOLUME /data", "-", image, stdin=_root())
+    try:
+        yield image
+    finally:
+        sweep(name)
+        podman("rmi", "-f", image, check=False)
+
+
 def end_unseen(name: str) -> None:
     """Kill a container's process and its conmon, as the OOM killer may: podman goes on calling it running."""
     found = podman("inspect", "--format", "{{.State.ConmonPid}} {{.State.Pid}}", name).split()

@@ -14,7 +14,7 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from quarterdeck.errors import Conflict, QuarterdeckError
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError
 from quarterdeck.node import reconcile
 from quarterdeck.node.alerts import Alert, send
 from quarterdeck.node.context import Context, event, transition
@@ -24,6 +24,8 @@ from quarterdeck.node.guarded import spawn
 from quarterdeck.node.lifecycle import Lifecycle
 from quarterdeck.node.model import ComponentRecord, Event, Mutation, ServiceRecord
 from quarterdeck.node.operations import Live, Operations
+from quarterdeck.node.podman_json import LABEL_NODE
+from quarterdeck.node.podman_real import anonymous_volumes
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.restarts import Again, GiveUp, backoff, decide
 from quarterdeck.node.results import ServiceResult
@@ -53,20 +55,27 @@ class Healer:
         self._waiting: set[Key] = set()
         self._next_try: dict[Key, tuple[float, int]] = {}
         self._gave_up: set[Key] = set()
+        # Those whose end podman missed: until one runs again, it may have no container at all.
+        self._anew: set[Key] = set()
 
     async def consider(self, service: ServiceRecord, record: ComponentRecord, *, paused: bool, first: bool) -> None:
         """Look at one component and begin what must be done. `first`: the node (or the agent) has just come up."""
         key = (service.name, record.name)
         if record.observed.state == "running":
             self._gave_up.discard(key)
+            self._anew.discard(key)
         # Before recovery has looked, a container may be the half of a swap.
         if paused or not self._ready() or service.paused or not service.managed or key in self._waiting:
             return
         attempts = (await self._context.store.read(lambda registry: registry.attempts())).get(key, 0)
-        decision = decide(record, attempts, self._context.options.monitor)
+        decision = decide(record, attempts, self._context.options.monitor, anew=key in self._anew)
         if isinstance(decision, GiveUp):
-            await self._give_up(key, record, decision)
+            await self._give_up(key, record, _spent(record, decision))
+        elif isinstance(decision, Again) and record.observed.ended_unseen and (loss := await self._loss(record)):
+            await self._give_up(key, record, f"podman missed its end and cannot start it again; {loss}")
         elif isinstance(decision, Again):
+            if record.observed.ended_unseen:
+                self._anew.add(key)
             # After a reboot everything is down at once, and nothing of it has failed.
             delay = 0.0 if first and attempts == 0 else decision.delay
             self._waiting.add(key)
@@ -74,13 +83,23 @@ class Healer:
         elif service.enforce:
             await self._enforce(service, record)
 
-    async def _give_up(self, key: Key, record: ComponentRecord, decision: GiveUp) -> None:
+    async def _loss(self, record: ComponentRecord) -> str:
+        """What a new container would not have: then a person decides. Empty: nothing."""
+        try:
+            found = await self._context.runtime.inspect(record.container_name)
+        except NotFound:
+            return ""
+        then = f"`qd service start {record.service}/{record.name}` makes it anew"
+        if anonymous_volumes(found.raw):
+            return f"a new container would not have the data of its anonymous volumes; {then}, and keeps them"
+        if LABEL_NODE not in found.container.labels:
+            return f"it was adopted, and a new container would be only what the definition says; {then}"
+        return ""
+
+    async def _give_up(self, key: Key, record: ComponentRecord, text: str) -> None:
         if key in self._gave_up:
             return
         self._gave_up.add(key)
-        code = record.observed.exit_code
-        end = "ended" if code is None else f"ended with exit code {code}"
-        text = f"{end} and was started again {decision.attempts} times"
         told = event(*key, "gave-up", text)
         fresh = await self._context.store.write(lambda registry: _once(registry, key, told))
         if fresh:
@@ -89,7 +108,9 @@ class Healer:
     async def _again(self, key: Key, delay: float, attempts: int) -> None:
         try:
             await anyio.sleep(delay)
-            await self._operate("heal", key, lambda live: self._start_again(key, attempts, live))
+            # Made anew it has no container for a moment: killed then, the agent must go on, as with a person's start.
+            kind = "start" if key in self._anew else "heal"
+            await self._operate(kind, key, lambda live: self._start_again(key, attempts, live))
         finally:
             self._waiting.discard(key)
 
@@ -109,11 +130,12 @@ class Healer:
         if service is None or record is None or record.desired != "running":
             return ServiceResult(key[0], live.id, 0)
         watched = await self._context.look(record.container_name, record.observed)
-        if watched.state != "exited":
+        anew = watched.ended_unseen or (key in self._anew and watched.state in ("missing", "created"))
+        if watched.state != "exited" and not anew:
             return ServiceResult(key[0], live.id, service.generation)
         try:
             text = f"attempt {attempts}"
-            if watched.ended_unseen:
+            if anew:
                 result = await Lifecycle(self._context, *key, operation=live.id, actor=ACTOR).start()
                 text += "".join(f", {each.outcome}: {each.message}" for each in result.components)
             else:
@@ -176,6 +198,12 @@ class Healer:
             await self._operate("enforce", key, work)
         finally:
             self._waiting.discard(key)
+
+
+def _spent(record: ComponentRecord, decision: GiveUp) -> str:
+    code = record.observed.exit_code
+    end = "ended" if code is None else f"ended with exit code {code}"
+    return f"{end} and was started again {decision.attempts} times"
 
 
 def _to_heal(registry: Registry, key: Key) -> tuple[ServiceRecord | None, ComponentRecord | None]:

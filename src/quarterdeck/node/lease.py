@@ -112,9 +112,9 @@ class Leased(Runtime):
         with self._step(grace_seconds):
             await self.inner.stop(name, grace_seconds=grace_seconds)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, *, volumes: bool = True) -> None:
         with self._step():
-            await self.inner.remove(name)
+            await self.inner.remove(name, volumes=volumes)
 
     async def rename(self, name: str, new: str) -> None:
         with self._step():

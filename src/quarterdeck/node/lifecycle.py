@@ -13,6 +13,7 @@ from quarterdeck.node import reconcile
 from quarterdeck.node.context import NEW, OLD, Context, event, seen, transition
 from quarterdeck.node.lease import step, turn
 from quarterdeck.node.model import ComponentRecord, Desired, Observed, ServiceRecord
+from quarterdeck.node.podman_real import anonymous_volumes
 from quarterdeck.node.probe import trouble
 from quarterdeck.node.registry import Registry
 from quarterdeck.node.results import ComponentResult, Outcome, ServiceResult
@@ -163,27 +164,25 @@ class Lifecycle:
         if watched.state == "running":
             return self._done(each, "unchanged", "it runs already")
         message = ""
+        unseen = watched.ended_unseen
         stale = watched.spec_hash not in (each.spec_hash, reconcile.FOREIGN)
-        if watched.state == "missing" or watched.ended_unseen or stale:
-            message = "made anew as defined"
-            if watched.state == "missing":
-                message = "made anew: its container was gone"
-            elif watched.ended_unseen:
-                message = "made anew: podman had missed its end"
-            await self._recreate(each)
+        if watched.state == "missing" or unseen or stale:
+            message = "made anew: its container was gone" if watched.state == "missing" else "made anew as defined"
+            message = await self._recreate(each, unseen=unseen) or message
         else:
             await self._runtime.start(each.container_name)
         return await self._well(each, "started", message)
 
     async def _restart(self, each: ComponentRecord) -> ComponentResult:
         watched = await self._context.look(each.container_name, each.observed)
+        message = ""
         if watched.state == "missing" or watched.ended_unseen:
-            await self._recreate(each)
+            message = await self._recreate(each, unseen=watched.ended_unseen)
         else:
             if watched.state == "running":
                 await self._runtime.stop(each.container_name, grace_seconds=each.spec.stop_seconds)
             await self._runtime.start(each.container_name)
-        return await self._well(each, "restarted", "")
+        return await self._well(each, "restarted", message)
 
     async def _well(self, each: ComponentRecord, outcome: Outcome, message: str) -> ComponentResult:
         seconds = self._context.options.probe_seconds
@@ -193,11 +192,16 @@ class Lifecycle:
             return self._done(each, "failed", f"started, but not well: {reason}")
         return ComponentResult(each.name, outcome, message, container.id, f"sha256:{container.image_id}")
 
-    async def _recreate(self, each: ComponentRecord) -> None:
-        """Make its container from the registry's definition, and let the registry know which one it is."""
+    async def _recreate(self, each: ComponentRecord, *, unseen: bool = False) -> str:
+        """Make its container from the registry's definition, and let the registry know which one it is. Of one that
+        `ended unseen` the anonymous volumes stay, since nobody thought of them: which ones is told."""
         made = await self._context.made(self._service, each.spec)
         image, by_id = await self._image(each)
-        await self._runtime.remove(each.container_name)
+        told = ""
+        if unseen:
+            kept = anonymous_volumes((await self._runtime.inspect(each.container_name)).raw)
+            told = "made anew: podman had missed its end" + (f"; kept volumes {', '.join(kept)}" if kept else "")
+        await self._runtime.remove(each.container_name, volumes=not unseen)
         request = self._context.request(
             made,
             name=each.container_name,
@@ -212,6 +216,7 @@ class Lifecycle:
             made, each.container_name, each.generation, f"sha256:{image.id}", seen(container, Observed())
         )
         await self._context.store.write(lambda registry: registry.put_component(row))
+        return told
 
     async def _image(self, each: ComponentRecord) -> tuple[Image, bool]:
         """The image that its generation ran where it is still here, and whether only its id leads to it: the tag may

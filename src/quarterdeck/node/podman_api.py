@@ -21,7 +21,7 @@ from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
 from quarterdeck.node.podman_args import instant
 from quarterdeck.node.podman_attach import Frames, exec_output
-from quarterdeck.node.podman_unseen import UnseenEnds, usage_of
+from quarterdeck.node.podman_unseen import NotAll, UnseenEnds, usage_of
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 
@@ -173,10 +173,10 @@ class PodmanApi:
         """Stop a container."""
         await self._on(name, "POST", "/stop", query={"timeout": grace_seconds}, seconds=grace_seconds + self._seconds)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, *, volumes: bool = True) -> None:
         """Remove a container."""
         try:
-            await self._on(name, "DELETE", "", query={"force": True, "timeout": 0, "v": True, "ignore": True})
+            await self._on(name, "DELETE", "", query={"force": True, "timeout": 0, "v": volumes, "ignore": True})
         except NotFound:
             return
 
@@ -310,7 +310,7 @@ class PodmanApi:
         found = (await self._call("GET", "/containers/stats", query={"stream": False, "containers": ids})).json()
         # The status is 200 even for a failure.
         if found.get("Error") is not None:
-            raise Unavailable("podman does not tell what its containers use")
+            raise NotAll("podman does not tell what its containers use")
         return {key: value for key, value in podman_json.usage_rows(found.get("Stats") or ()).items() if value.pids}
 
     async def set_secret(self, name: str, value: bytes) -> None:

@@ -110,9 +110,9 @@ def stop(name: str, grace_seconds: int) -> list[str]:
     return ["stop", "--time", str(grace_seconds), "--", name]
 
 
-def remove(name: str) -> list[str]:
-    """Remove a container with its anonymous volumes; no error when there is none."""
-    return ["rm", "--force", "--ignore", "--volumes", "--time", "0", "--", name]
+def remove(name: str, *, volumes: bool = True) -> list[str]:
+    """Remove a container, with its anonymous volumes where asked; no error when there is none."""
+    return ["rm", "--force", "--ignore", *(["--volumes"] if volumes else []), "--time", "0", "--", name]
 
 
 def rename(name: str, new: str) -> list[str]:

@@ -23,7 +23,7 @@ from quarterdeck.errors import Conflict, NotFound, Unavailable
 from quarterdeck.node import marks, podman_args, podman_json, podman_secrets
 from quarterdeck.node.model import Health
 from quarterdeck.node.options import AgentOptions
-from quarterdeck.node.podman_unseen import UnseenEnds, usage_of
+from quarterdeck.node.podman_unseen import NotAll, UnseenEnds, usage_of
 from quarterdeck.node.results import ExecOutput, RuntimeInfo, Usage
 from quarterdeck.node.runtime import Container, CreateRequest, Details, Image, LogRecord, RuntimeEvent
 from quarterdeck.process import Completed, piped, run
@@ -115,9 +115,9 @@ class PodmanCli:
         seconds = grace_seconds + self._seconds
         await self._run_on("container", name, podman_args.stop(name, grace_seconds), seconds=seconds)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, *, volumes: bool = True) -> None:
         """Remove a container."""
-        done = await self._run(podman_args.remove(name), check=False)
+        done = await self._run(podman_args.remove(name, volumes=volumes), check=False)
         # Podman 4 answers 1 for one that is not there, in spite of --ignore.
         if (
             done.returncode != 0
@@ -214,7 +214,9 @@ class PodmanCli:
         return await usage_of(await self.list(), self._usage)
 
     async def _usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
-        done = await self._run(podman_args.usage(ids))
+        done = await self._run(podman_args.usage(ids), check=False)
+        if done.returncode != 0:
+            raise NotAll(f"podman does not tell what its containers use: {_last_line(done)}")
         found: dict[str, Usage] = {}
         for line in done.out.splitlines():
             with suppress(ValueError):

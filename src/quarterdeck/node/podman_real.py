@@ -182,6 +182,12 @@ def ports(host: Mapping[str, Any]) -> tuple[Port, ...]:
     return tuple(sorted(found, key=lambda port: (port.container, port.host, port.protocol, port.host_ip)))
 
 
+def anonymous_volumes(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the volumes that podman made for this container alone, of the answer of `inspect`."""
+    names = (str(mount.get("Name", "")) for mount in raw.get("Mounts") or () if mount.get("Type") == "volume")
+    return tuple(name for name in names if _ANONYMOUS.fullmatch(name))
+
+
 def _volumes(raw: Mapping[str, Any], base: Image) -> tuple[Volume, ...]:
     found: list[Volume] = []
     said = _volume_options(raw.get("Config") or {})

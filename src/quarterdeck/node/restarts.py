@@ -26,13 +26,17 @@ class GiveUp:
     attempts: int
 
 
-def decide(record: ComponentRecord, attempts: int, options: MonitorOptions) -> Again | GiveUp | None:
+def decide(
+    record: ComponentRecord, attempts: int, options: MonitorOptions, *, anew: bool = False
+) -> Again | GiveUp | None:
     """What to do about a component as last observed; None when it is right as it is.
 
-    `attempts` is how often it was started again since it last ran for `settled_seconds`.
+    `attempts` is how often it was started again since it last ran for `settled_seconds`. `anew`: it was being made
+    anew, so that it may have no container, or one that never started.
     """
     seen, policy = record.observed, record.spec.restart
-    if record.desired != "running" or seen.state != "exited" or policy == "no":
+    down = seen.state == "exited" or (anew and seen.state in ("missing", "created"))
+    if record.desired != "running" or not down or policy == "no":
         return None
     if policy == "on-failure" and seen.exit_code == 0:
         return None

@@ -117,8 +117,9 @@ class Runtime(Protocol):
     async def stop(self, name: str, *, grace_seconds: int) -> None:
         """SIGTERM, then SIGKILL after the grace; nothing happens when it does not run. Raises `NotFound`."""
 
-    async def remove(self, name: str) -> None:
-        """Remove it, killing it where it runs, with its anonymous volumes; nothing happens when there is none."""
+    async def remove(self, name: str, *, volumes: bool = True) -> None:
+        """Remove it, killing it where it runs, with its anonymous volumes where `volumes`; nothing happens when there
+        is none."""
 
     async def rename(self, name: str, new: str) -> None:
         """Give it another name, also while it runs. Raises `NotFound` and `Conflict`."""

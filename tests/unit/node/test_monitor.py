@@ -91,43 +91,6 @@ async def test_an_ended_container_is_started_again_with_backoff_and_a_limit(
         await until(agent, name, "gave-up", number=2, seconds=40)
 
 
-async def test_a_container_whose_end_podman_missed_is_made_anew(options: AgentOptions, name: str) -> None:
-    quick = replace(options, monitor=MonitorOptions(list_seconds=600, backoff_seconds=0.05))
-    async with NodeAgent.open(quick) as agent:
-        await deployed(agent, ServiceDef(name, (component("c"), component("once", restart="no"))))
-        await agent._engine.monitor.looked()
-        before = podman("inspect", "--format", "{{.Id}}", f"{name}-c")
-        for each in ("c", "once"):
-            podman_env.end_unseen(f"{name}-{each}")
-        await until(agent, name, "restart")
-        with anyio.fail_after(15):
-            while (record := (await agent.list_services(service=name))[0].component("c")) is not None:
-                if record.observed.state == "running" and record.observed.container_id != before:
-                    break
-                await anyio.sleep(0.02)
-        assert podman("inspect", "--format", "{{.State.Status}}", f"{name}-c") == "running"
-        ends = [e for e in await until(agent, name, "state", number=2) if e.to_state == "exited"]
-        assert {e.component for e in ends} == {"c", "once"}
-        assert all("conmon" in e.message for e in ends)
-        status = await agent.get_service_status(name)
-        assert [(each.component, each.kind, each.actual) for each in status.drift] == [("once", "state", "exited")]
-        started = await agent.start_service(name, Mutation(), component="once")
-        assert (started.components[0].outcome, "anew" in started.components[0].message) == ("started", True)
-        assert (await agent.get_service_status(name)).drift == ()
-
-
-async def test_a_deploy_replaces_a_container_whose_end_podman_missed(options: AgentOptions, name: str) -> None:
-    async with NodeAgent.open(options) as agent:
-        service = ServiceDef(name, (component("c", restart="no"),))
-        await deployed(agent, service)
-        podman_env.end_unseen(f"{name}-c")
-        final = [each async for each in agent.deploy(service, Mutation())][-1].final
-        assert final is not None
-        assert [(each.outcome, each.message) for each in final.components] == [("replaced", "")]
-        assert podman("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={name}") == f"{name}-c"
-        assert (await agent.get_service_status(name)).drift == ()
-
-
 async def test_pause_keeps_it_down_and_resume_brings_it_up(options: AgentOptions, name: str) -> None:
     quick = replace(options, monitor=MonitorOptions(list_seconds=0.3, backoff_seconds=0.05))
     async with NodeAgent.open(quick) as agent:
