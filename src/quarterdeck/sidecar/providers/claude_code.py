@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,8 @@ _ENVIRONMENT = {
     "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
 }
 _LAST_WORDS_SECONDS = 2.0
+# An interrupt that has not ended the turn by then may have been lost.
+_DEAF_SECONDS = 1.0
 # What is said beside the work, and needs no word of ours.
 _IGNORED = frozenset(
     {"system", "stream_event", "rate_limit_event", "keep_alive", "auth_status", "tool_use_summary", "prompt_suggestion"}
@@ -169,9 +172,19 @@ class ClaudeCodeProvider:
 
     async def cancel(self) -> None:
         """See `Provider.cancel`."""
-        if self._turn is not None:
-            self._turn.cancelled = True
+        turn = self._turn
+        if turn is not None:
+            turn.cancelled = True
             await self._control("interrupt")
+            self._tasks.start_soon(self._insist, turn, name="second interrupt")
+
+    async def _insist(self, turn: _Turn) -> None:
+        """Claude Code (2.1.330) confirms an interrupt that comes between the taking of a prompt and its work, and then
+        begins the work all the same (seen on a loaded machine): once more, later."""
+        await anyio.sleep(_DEAF_SECONDS)
+        if self._turn is turn:
+            with suppress(Unavailable):
+                await self._control("interrupt")
 
     def check_answer(self, request_id: str, answer: Answer) -> None:
         """See `Provider.check_answer`."""

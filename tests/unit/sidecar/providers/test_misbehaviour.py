@@ -393,3 +393,13 @@ async def test_an_interrupt_that_a_starting_command_lost_is_said_again(
         await driver.until(lambda us: next((u for u in us if isinstance(u, ports.Text)), None))
         await driver.provider.cancel()
         assert (await driver.ended()).outcome == "canceled"
+
+
+async def test_an_interrupt_that_claude_confirmed_and_forgot_is_said_again(tmp_path: Path) -> None:
+    program = (sys.executable, str(PROGRAMS / "deaf_claude.py"))
+    async with driving(Case("claude-code", "claude-code", program, resumes=False), tmp_path) as driver:
+        await driver.start()
+        await driver.provider.prompt("turn-1", "anything")
+        await driver.until(lambda us: next((u for u in us if isinstance(u, ports.Started)), None))
+        await driver.provider.cancel()
+        assert (await driver.ended()).outcome == "canceled"
