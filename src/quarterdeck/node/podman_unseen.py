@@ -49,9 +49,9 @@ class UnseenEnds:
 
     async def corrected(self, container: Container) -> Container:
         """The container as it is: *exited*, with no exit code and a message, where podman missed its end."""
-        if container.state != "running" or container.pid <= 0 or self._apart:
+        if not self._is_doubtful(container):
             return container
-        if self._ended.get(container.id) != container.pid and not _runs(container.pid):
+        if self._ended.get(container.id) != container.pid:
             try:
                 async with self._judging:
                     container = await self._judged(container)
@@ -73,9 +73,14 @@ class UnseenEnds:
 
         async with anyio.create_task_group() as group:
             for index, each in enumerate(containers):
-                if each.state == "running":
+                if self._is_doubtful(each):
                     group.start_soon(one, index)
         return tuple(found)
+
+    def _is_doubtful(self, container: Container) -> bool:
+        if container.state != "running" or container.pid <= 0 or self._apart:
+            return False
+        return self._ended.get(container.id) == container.pid or not _runs(container.pid)
 
     async def _judged(self, container: Container) -> Container:
         """Find out whether its end was missed; the container as podman tells it now."""
