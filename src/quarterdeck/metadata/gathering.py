@@ -177,13 +177,14 @@ class Gathering:
             raw, known = b"null", Known(None, error.message, known.observed)
         except Exception as error:  # noqa: BLE001 - a value of a third party's own making: told as that key's error
             raw, known = b"null", Known(None, model.clean_text(f"it is not JSON: {error}", 1000), known.observed)
-        if before is not None and (before.raw, before.error, before.schema) == (raw, known.error, schema):
-            if known.observed is not None:
-                before.seen(known.observed)
-            return False
-        limit = 2 * runner.max_age + runner.deadline
+        # It is asked for anew in the round after it became too old, and that round takes its time too.
+        limit = max(runner.max_age, known.good_for or 0.0) + runner.max_age + runner.deadline
         peeked = key in self.peeked
         stale = (lambda age: age > limit) if peeked else (lambda age: runner.changed_since or age > limit)
+        if before is not None and (before.raw, before.error, before.schema) == (raw, known.error, schema):
+            if known.observed is not None:
+                before.seen(known.observed, stale)
+            return False
         fact = Fact(
             key,
             raw,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,20 @@ async def test_a_failing_git_is_not_driven_by_reads(
         assert service.revision == revision
         assert service.health()["collectors"]["git"]["collections"] == collections
         assert data["git_dirty"].error == "git cannot be asked"
+
+
+async def test_a_fact_is_stale_only_when_its_collector_would_have_read_it_anew(tmp_path: Path, repo: Path) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        collector = Scripted({"s": Known(1, None, time.time() - 200)})  # max_age is 60, the deadline 10
+        service._gathering.add("plugin:x", collector)
+
+        async def stale() -> bool:
+            return (await service.read(source="scripted", fresh=True)).data["s"].stale
+
+        assert await stale()
+        for age, good_for, expected in ((200, 150, False), (230, 150, True), (65, 1, False), (200, None, True)):
+            collector.answer = {"s": Known(1, None, time.time() - age, good_for)}
+            assert await stale() is expected
 
 
 def hold_writes(service: MetadataService, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
