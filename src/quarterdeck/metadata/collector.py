@@ -269,6 +269,10 @@ class Runner:
                 news[key] = Known(old, clean_text(problem, 1000), before.observed if before else None)
         return news, left_out
 
+    def unfinished(self, error: str) -> dict[str, Known | None]:
+        """What is known until the collection that is under way ends, with this in the place of an error."""
+        return self._all_failed(f"{self.name}: {error}")
+
     def _all_failed(self, error: str) -> dict[str, Known | None]:
         keys = self.known.keys() or self.keys.keys()
         # What is known of something else would be taken for a fact of what is there now, with its error unread.

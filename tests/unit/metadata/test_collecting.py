@@ -243,6 +243,36 @@ async def test_a_fact_is_stale_only_when_its_collector_would_have_read_it_anew(t
             assert await stale() is expected
 
 
+class Slow(Scripted):
+    """One that takes until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__({"s": 1})
+        self.go = anyio.Event()
+
+    async def collect(self, workspace: Path) -> Mapping[str, Any]:
+        await self.go.wait()
+        return await super().collect(workspace)
+
+
+async def test_one_that_takes_long_does_not_keep_the_answer_of_all(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        await service.read(fresh=True)
+        slow = Slow()
+        service._gathering.add("plugin:x", slow)
+        with monkeypatch.context() as patch, anyio.fail_after(20):
+            patch.setattr(gathering, "FRESH_SECONDS", 0.5)
+            data = (await service.read(fresh=True)).data
+        assert data["git_branch"].error is None
+        assert (data["s"].value, data["s"].stale) == (None, True)
+        assert data["s"].error == "scripted: not collected anew within 0.5 s; it goes on"
+        slow.go.set()
+        data = (await service.read(fresh=True)).data
+        assert (data["s"].value, data["s"].error, data["s"].stale) == (1, None, False)
+
+
 def hold_writes(service: MetadataService, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """Flushes wait from here on: an event that says that one has begun, and one that lets them go."""
     append = service._store._journal.append
