@@ -79,14 +79,16 @@ declared later: `DELETE` removes what is stored.
 | `taskfile` | tasks of `Taskfile.yml` with a `meta` key (`desc`, `include_in_list`, `timeout`, `interval`, `format`) | every `interval` |
 
 A collector that fails leaves its last values with their age, `"stale": true` and the `error`; the others are not
-touched by it, and the answer is 200. Collectors never change the workspace. Answers of a forge are shared by all agents
-of a machine, asked for with conditional requests, and a tenth of the quota is left alone. The token of `github.com` or
-`gitlab.com` goes there and nowhere else, one that is configured for `hosts` to these. Of reviews on GitHub only those of
-owners, members and collaborators count; a request that comes from somebody else's fork is never taken for the branch's.
-Changes of `[metadata]` in `quarterdeck.toml` and of `Taskfile.yml` take effect without a restart; what is wrong in them
-is told in `/health`, and what they said before stays in force. No declared field can have a key of the first three
-rows. What `git status` runs is run: filters that the repository's configuration names (Git LFS) decide whether a file
-differs.
+touched by it, and the answer is 200. `?fresh=true` is answered after 30 s at the latest: what takes longer goes on, and
+its facts say so under `error`. Facts of a branch's request go when another branch is checked out, also while the forge
+cannot be asked: they are then null, with the error. Collectors never change the workspace. Answers of a forge are
+shared by all agents of a machine, asked for with conditional requests, and a tenth of the quota is left alone. The
+token of `github.com` or `gitlab.com` goes there and nowhere else, one that is configured for `hosts` to these. Of
+reviews on GitHub only those of owners, members and collaborators count; a request that comes from somebody else's fork
+is never taken for the branch's. Changes of `[metadata]` in `quarterdeck.toml` and of `Taskfile.yml` take effect without
+a restart; what is wrong in them is told in `/health`, and what they said before stays in force. No declared field can
+have a key of the first three rows. What `git status` runs is run: filters that the repository's configuration names
+(Git LFS) decide whether a file differs.
 
 Your own collector is a callable `workspace -> Collector` in the entry-point group `quarterdeck.metadata.collectors`;
 the contract is in `src/quarterdeck/metadata/collector.py`.
@@ -101,7 +103,10 @@ nor false), `!KEY`.
 request for changes becomes a task for the agent: failing checks once per head commit, a review once, for at most
 `attempts` commits without success (then the event `PullRequestGivenUp` says so), never for a closed request. What was
 told, and to whom, is remembered in the metadata of every agent on the request under `pull_request_feedback`, so that no
-second agent is told while the first does not answer.
+second agent is told while the first does not answer. The tasks themselves stand in the agent's history
+(`qd agents history`) with the request as their origin. That it was given up does not, for it is no task: it stands
+under `gave_up` of that fact, in the hub's log, in `events.jsonl` of the state folder, and in the stream
+`GET /api/events`.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ from quarterdeck.metadata.collectors.forge import Forge, merge_quota, quota_of
 from quarterdeck.metadata.collectors.forge_cache import Cached, ForgeCache, Quota
 from quarterdeck.metadata.collectors.github import GithubCollector
 from quarterdeck.metadata.collectors.gitlab import GitlabCollector
+from quarterdeck.metadata.collectors.gitlab_notes import keep_notes
 from quarterdeck.serving import run_uvicorn
 
 pytestmark = pytest.mark.anyio
@@ -314,3 +316,15 @@ async def test_a_cache_that_cannot_be_written_fails_nothing(state: Path) -> None
         with pytest.raises(Unavailable, match="no more answers"):
             await forge.get("/z", keep, 30.0)
         assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("moment", ["yesterday", 7, None])
+async def test_a_moment_that_is_none_is_an_answer_that_should_be_another(moment: object) -> None:
+    """It is waited for like any other failure, not asked for again in every round."""
+    note = {"id": 1, "author": {"username": "bob"}, "created_at": moment, "body": "x"}
+    async with serving() as server, asking(server, interval=30) as forge:
+        server.answers["/notes"] = (200, {}, json.dumps([note]).encode())
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="something else than it should"):
+                await forge.get("/notes", keep_notes, 24)
+        assert len(server.asked) == 1

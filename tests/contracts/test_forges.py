@@ -14,10 +14,11 @@ from gitlab_forge import scripted_gitlab
 
 from quarterdeck.config import ForgeTable
 from quarterdeck.errors import Unavailable
-from quarterdeck.metadata.collector import Known
+from quarterdeck.metadata.collector import Known, Runner
 from quarterdeck.metadata.collectors import forge as forge_module
 from quarterdeck.metadata.collectors import forge_collector
-from quarterdeck.metadata.collectors.forge_collector import ForgeCollector
+from quarterdeck.metadata.collectors.forge import Document
+from quarterdeck.metadata.collectors.forge_collector import ForgeCollector, Seen
 from quarterdeck.metadata.collectors.github import GithubCollector
 from quarterdeck.metadata.collectors.gitlab import GitlabCollector
 from quarterdeck.scripted.forge import Forge, scripted_forge
@@ -257,6 +258,52 @@ async def test_a_fault_leaves_the_old_values_with_their_age(
     assert found["pull_request_number"].value == pull.number
     assert found["pull_request_number"].error
     assert len(side.forge.requests) == asked
+
+
+async def test_facts_of_another_branch_are_not_kept_when_nothing_is_told_of_this_one(side: Side) -> None:
+    """The agent would be found by a request that is not its branch's."""
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    known: dict[str, Known | None] = {}
+    runner = Runner(side.collector(), side.workspace, lambda runner, news: known.update(news))
+
+    async def round_of(fault: str) -> Known:
+        side.forge.fault = fault  # type: ignore[assignment]
+        await runner._collect()
+        runner.known.update({key: entry for key, entry in known.items() if entry is not None})
+        return runner.known["pull_request_number"]
+
+    assert (await round_of("none")).value == pull.number
+    side.git(side.workspace, "checkout", "-q", "-b", "other")
+    number = await round_of("error")
+    assert (number.value, number.observed) == (None, None)
+    assert "HTTP 500" in (number.error or "")
+    assert {entry.value for entry in runner.known.values() if entry.error} == {None}
+    assert all(entry.error for entry in runner.known.values())
+    side.git(side.workspace, "checkout", "-q", "qd/alice")
+    assert (await round_of("error")).value == pull.number, "what is remembered of it still holds"
+
+
+async def test_an_answer_says_how_old_its_parts_may_become(side: Side) -> None:
+    """Else facts that nobody would ask for anew are called stale."""
+    pull = side.forge.open_pull(REPOSITORY, "qd/alice", sha=side.sha)
+    side.forge.close(REPOSITORY, pull.number)
+    for collect in (side.collector().collect, side.collector().collect_fresh):
+        known = (await collect(side.workspace))["pull_request_number"]
+        assert 23 <= known.good_for <= 25
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("QD_TEST_FORGE_TOKEN")
+        anonymous = side.collector()
+        assert (await anonymous._forge(side.forge.url.partition("://")[2])).interval == 600
+
+
+def test_the_oldest_part_and_the_one_that_ends_first_need_not_be_the_same() -> None:
+    now, seen = time.time(), Seen(24)
+    seen.take(Document([], now - 90), 4)
+    assert seen.good_for == pytest.approx(96)
+    seen.take(Document([], now - 10))
+    assert (seen.at, seen.good_for) == (now - 90, pytest.approx(96))
+    seen.take(Document([], now - 23))
+    assert seen.good_for == pytest.approx(91)
 
 
 async def test_a_fault_from_the_beginning_is_an_error(side: Side) -> None:

@@ -265,7 +265,12 @@ async def test_before_stored_data_is_loaded_nothing_is_pretended() -> None:
             ("GET", "/health/ready"),
             ("GET", "/health"),
             ("PUT", "/metadata/k"),
+            ("POST", "/metadata"),
+            ("DELETE", "/metadata/k"),
             ("GET", "/metadata"),
+            ("GET", "/metadata/k"),
+            ("GET", "/metadata/watch"),
+            ("POST", "/mcp"),
         ):
             response = await client.request(method, path, content=b'{"value":1}')
             assert response.status_code == 503

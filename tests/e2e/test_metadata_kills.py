@@ -11,7 +11,6 @@ import httpx2
 import pytest
 from metadata_server import Server, running
 
-KILLS = 12
 WRITERS = 6
 
 
@@ -27,10 +26,13 @@ def write_until_it_dies(server: Server, worker: int, first: int, acknowledged: d
             acknowledged[f"w{worker}"] = number
 
 
-@pytest.mark.slow
-def test_every_write_that_was_answered_survives_kills(tmp_path: Path, repo: Path) -> None:
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(12, marks=pytest.mark.slow), pytest.param(100, marks=[pytest.mark.fault, pytest.mark.timeout(900)])],
+)
+def test_every_write_that_was_answered_survives_kills(tmp_path: Path, repo: Path, kills: int) -> None:
     acknowledged: dict[str, int] = {}
-    for _ in range(KILLS):
+    for _ in range(kills):
         with running(repo, tmp_path / "m" / "a") as server:
             with server.client() as client:
                 assert client.get("/health").json()["problems"] == []
@@ -54,4 +56,4 @@ def test_every_write_that_was_answered_survives_kills(tmp_path: Path, repo: Path
             for worker in workers:
                 worker.join(30)
                 assert not worker.is_alive()
-    assert sum(acknowledged.values()) >= 10 * KILLS
+    assert sum(acknowledged.values()) >= 10 * kills

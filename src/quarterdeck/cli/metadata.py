@@ -7,6 +7,7 @@ API). Nothing heavy is imported before it is needed.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -106,8 +107,10 @@ def set_command(agent: str, pairs: tuple[str, ...], as_json: bool) -> None:
         key, equals, text = pair.partition("=")
         if not equals:
             raise click.UsageError(f"{pair!r} is not KEY=VALUE")
+        if key in data:
+            raise click.UsageError(f"{key!r} is given more than once")
         try:
-            data[key] = json.loads(text) if as_json else text
+            data[key] = _decode(text) if as_json else text
         except json.JSONDecodeError as error:
             raise click.UsageError(f"{text!r} is not JSON: {error}") from None
     done = HubClient.find().post(_path(agent), {"data": data})
@@ -115,6 +118,26 @@ def set_command(agent: str, pairs: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"{key} stored")
     for key in done["updated"]:
         click.echo(f"{key} updated")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise click.UsageError(f"a value has the key {twice!r} more than once")
+    return result
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise click.UsageError(f"{text} is no number that JSON knows")
+    return number
+
+
+# What the metadata server refuses in a body: decoded leniently here, it would never get to see it.
+_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_number, parse_constant=_number).decode
 
 
 @group.command("rm")

@@ -6,12 +6,11 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable, error_from_json
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.model import derive_status
-from quarterdeck.metadata.model import check_key
+from quarterdeck.metadata.model import check_key, encode_value
+from quarterdeck.sidecar.client import answered_error
 from quarterdeck.sidecar.model import IDEMPOTENCY_KEY, IDEMPOTENCY_MEANING, Attention, Task
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -82,7 +81,8 @@ class Tasking(FleetCore):
             "PUT",
             f"/metadata/{quote(check_key(key), safe='')}",
             headers={"content-type": "application/json"},
-            body=msgspec.json.encode({"value": value}),
+            # Ours, not msgspec's: that makes null of a number that JSON does not know.
+            body=b'{"value":%s}' % encode_value(key, value),
         )
         _raise_for(status, data)
         return status == 201
@@ -103,4 +103,4 @@ def _check_id(name: str, kind: str, given: str, hint: str) -> None:
 
 def _raise_for(status: int, data: bytes) -> None:
     if status >= 400:
-        raise error_from_json(msgspec.json.decode(data), status=status)
+        raise answered_error(status, data)

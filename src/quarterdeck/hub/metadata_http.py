@@ -30,8 +30,9 @@ _PREFIX = "/api/agents/{name}"
 _HANDED_ON = ("content-type", "if-match", "if-none-match", "last-event-id", "accept")
 _HANDED_BACK = ("content-type", "etag", "retry-after", "allow")
 _BODY_BYTES = 2 * 1024 * 1024
-# Collecting now takes as long as the slowest collector may: 5 s, or what a declared field says. The deadline for
-# the whole call must not be the same, or one that hangs would cost the answers of all others.
+# Collecting now takes as long as the slowest collector may: 5 s, or what a declared field says, and 30 s at most
+# (metadata/gathering.py). The deadline for the whole call must be longer, or one that hangs would cost the answers of
+# all others.
 FRESH_SECONDS = 65.0
 
 

@@ -75,6 +75,15 @@ class Refreshing(Protocol):
 
 
 @runtime_checkable
+class Moving(Protocol):
+    """A collector whose values are of something that can change while it cannot be asked for, as a branch's request."""
+
+    def moved(self) -> bool:
+        """Whether what it told last is of something else than what it was asked for last."""
+        ...
+
+
+@runtime_checkable
 class Closing(Protocol):
     """A collector that holds something to be given back at the end."""
 
@@ -83,11 +92,15 @@ class Closing(Protocol):
 
 @dataclass
 class Known:
-    """What is known of one collected key. `observed` is when the value was read, None when it never was."""
+    """What is known of one collected key. `observed` is when the value was read, None when it never was.
+
+    `good_for` is the age at which the collector itself would read it anew, where that is not its `max_age`.
+    """
 
     value: Any
     error: str | None
     observed: float | None
+    good_for: float | None = None
 
 
 Publish = Callable[["Runner", Mapping[str, Known | None]], None]
@@ -256,12 +269,18 @@ class Runner:
                 news[key] = Known(old, clean_text(problem, 1000), before.observed if before else None)
         return news, left_out
 
+    def unfinished(self, error: str) -> dict[str, Known | None]:
+        """What is known until the collection that is under way ends, with this in the place of an error."""
+        return self._all_failed(f"{self.name}: {error}")
+
     def _all_failed(self, error: str) -> dict[str, Known | None]:
         keys = self.known.keys() or self.keys.keys()
+        # What is known of something else would be taken for a fact of what is there now, with its error unread.
+        kept = {} if isinstance(self.collector, Moving) and self.collector.moved() else self.known
         news: dict[str, Known | None] = {
             key: Known(before.value if before else None, error, before.observed if before else None)
             for key in keys
-            for before in (self.known.get(key),)
+            for before in (kept.get(key),)
         }
         # What every read looks at anew is known all the same; an error there would come and go with each read.
         now = time.time()
@@ -297,7 +316,8 @@ def _checked_keys(keys: Mapping[str, Schema]) -> Mapping[str, Schema]:
 def _checked_known(known: Known) -> Known:
     error = None if known.error is None else clean_text(str(known.error), 1000)
     observed = known.observed if isinstance(known.observed, int | float) and 0 <= known.observed < 1e11 else None
-    return Known(known.value, error, observed)
+    good_for = known.good_for if isinstance(known.good_for, int | float) and 0 <= known.good_for < 1e11 else None
+    return Known(known.value, error, observed, good_for)
 
 
 def _innermost(problem: BaseException) -> BaseException:

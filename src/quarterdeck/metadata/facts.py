@@ -59,9 +59,10 @@ class Fact:
         """The value, decoded."""
         return msgspec.json.decode(self.raw)
 
-    def seen(self, moment: float) -> None:
-        """The same value was read again at this moment."""
+    def seen(self, moment: float, stale: Stale | None = None) -> None:
+        """The same value was read again at this moment, and is stale from now on when that says so."""
         self.observed = moment
+        self._stale = stale or self._stale
         self._build()
 
     def is_stale(self, age: float | None) -> bool:

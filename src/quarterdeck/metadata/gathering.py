@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from quarterdeck.metadata.watching import Watcher
 
 log = logging.getLogger(__name__)
 RELOAD_SECONDS = 1.0
+# What a caller waits for with `?fresh=true`: a declared field may take any time, and its readers do not wait so long.
+FRESH_SECONDS = 30.0
 _NO_SCHEMA = Schema()
 
 
@@ -177,13 +179,14 @@ class Gathering:
             raw, known = b"null", Known(None, error.message, known.observed)
         except Exception as error:  # noqa: BLE001 - a value of a third party's own making: told as that key's error
             raw, known = b"null", Known(None, model.clean_text(f"it is not JSON: {error}", 1000), known.observed)
-        if before is not None and (before.raw, before.error, before.schema) == (raw, known.error, schema):
-            if known.observed is not None:
-                before.seen(known.observed)
-            return False
-        limit = 2 * runner.max_age + runner.deadline
+        # It is asked for anew in the round after it became too old, and that round takes its time too.
+        limit = max(runner.max_age, known.good_for or 0.0) + runner.max_age + runner.deadline
         peeked = key in self.peeked
         stale = (lambda age: age > limit) if peeked else (lambda age: runner.changed_since or age > limit)
+        if before is not None and (before.raw, before.error, before.schema) == (raw, known.error, schema):
+            if known.observed is not None:
+                before.seen(known.observed, stale)
+            return False
         fact = Fact(
             key,
             raw,
@@ -224,17 +227,35 @@ class Gathering:
                 self._head_changed()
 
     async def fresh(self, source: str | None, prefix: str | None, keys: frozenset[str] | None) -> None:
-        """Have every collector that can tell what is asked for collect now; each within its deadline."""
-        async with anyio.create_task_group() as group:
-            for runner, _ in list(self._runners.values()):
-                names = runner.keys.keys() | runner.known.keys()
-                if source is not None and runner.name != source:
-                    continue
-                if keys is not None and not keys & names:
-                    continue
-                if prefix is not None and not any(name.startswith(prefix) for name in names):
-                    continue
-                group.start_soon(runner.fresh)
+        """Have every collector that can tell what is asked for collect now; each within its deadline, all within
+        `FRESH_SECONDS`. Whose facts are not there by then goes on, and they say so.
+        """
+        late: set[Runner] = set()
+
+        async def one(runner: Runner) -> None:
+            late.add(runner)
+            await runner.fresh()
+            late.discard(runner)
+
+        with anyio.move_on_after(FRESH_SECONDS) as scope:
+            async with anyio.create_task_group() as group:
+                for runner in self._telling(source, prefix, keys):
+                    group.start_soon(one, runner)
+        if scope.cancelled_caught:
+            for runner in late & {runner for runner, _ in self._runners.values()}:
+                self._publish(runner, runner.unfinished(f"not collected anew within {FRESH_SECONDS:g} s; it goes on"))
+
+    def _telling(self, source: str | None, prefix: str | None, keys: frozenset[str] | None) -> Iterator[Runner]:
+        """Those that can tell what is asked for."""
+        for runner, _ in list(self._runners.values()):
+            names = runner.keys.keys() | runner.known.keys()
+            if source is not None and runner.name != source:
+                continue
+            if keys is not None and not keys & names:
+                continue
+            if prefix is not None and not any(name.startswith(prefix) for name in names):
+                continue
+            yield runner
 
     def poke(self) -> None:
         """The workspace has probably changed."""

@@ -242,7 +242,10 @@ def _convert(value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise Unprocessable(f"the body is not right: {error}") from None
+        # It may name an unknown field, which may be as long as the body.
+        raise Unprocessable(f"the body is not right: {str(error)[:500]}") from None
+    except UnicodeEncodeError:
+        raise Unprocessable("a name in the body has half a surrogate pair in it, which is no character") from None
 
 
 def iso(moment: float) -> str:

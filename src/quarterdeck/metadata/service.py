@@ -18,7 +18,7 @@ from quarterdeck.metadata import model, reported
 from quarterdeck.metadata.facts import Fact, Facts
 from quarterdeck.metadata.gathering import Gathering
 from quarterdeck.metadata.model import Change, Meta, MetadataAnswer, Schema, Written
-from quarterdeck.metadata.store import Put, Store
+from quarterdeck.metadata.store import Put, Result, Store
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -154,15 +154,26 @@ class MetadataService:
         Raises `TooLarge` or `Unprocessable` for what breaks a limit or a rule, `Conflict` for a key that
         a collector owns, `StorageRefused` when the disk refuses.
         """
+        # The keys first: what is said of a value names its key.
+        for key in values:
+            model.check_key(key)
         return await self.put({key: Put(model.encode_value(key, value)) for key, value in values.items()})
 
     async def put(self, puts: Mapping[str, Put], match: Match | None = None) -> Written:
         """`write` with schemas, and a precondition that is given each key's revision (None: not stored)."""
+        done = await self._put(puts, match)
+        return Written(list(done.created), list(done.updated), done.revision)
+
+    async def put_one(self, key: str, put: Put, match: Match | None = None) -> tuple[bool, Fact]:
+        """`put` of one key: whether it is new, and the fact that this write stored, whatever came right after it."""
+        done = await self._put({key: put}, match)
+        return bool(done.created), _stored_fact(key, done.stored[key])
+
+    async def _put(self, puts: Mapping[str, Put], match: Match | None) -> Result:
         for key in puts:
             model.check_key(key)
             self._refuse_collected(key)
-        done = await self._store.write(puts, match=_on_revision(match))
-        return Written(list(done.created), list(done.updated), done.revision)
+        return await self._store.write(puts, match=_on_revision(match))
 
     async def delete(self, key: str, match: Match | None = None) -> bool:
         """Delete a stored fact; whether it was there. Raises as `put` does.

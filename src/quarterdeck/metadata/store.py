@@ -46,12 +46,13 @@ class Put:
 
 @dataclass(frozen=True)
 class Result:
-    """What a write did."""
+    """What a write did; `stored` are the entries as it left them, though a later one may have changed them since."""
 
     created: tuple[str, ...]
     updated: tuple[str, ...]
     deleted: tuple[str, ...]
     revision: int
+    stored: Mapping[str, StoredEntry] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -268,7 +269,7 @@ class Store:
         batch.state.update(dict.fromkeys(gone))
         created = tuple(key for key in new if before[key] is None)
         updated = tuple(key for key in new if before[key] is not None)
-        batch.granted.append((wish, Result(created, updated, gone, revision)))
+        batch.granted.append((wish, Result(created, updated, gone, revision, new)))
 
     def _apply(self, batch: _Batch) -> None:
         for key, entry in batch.state.items():

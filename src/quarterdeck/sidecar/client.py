@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import httpx2
 import msgspec
 
-from quarterdeck.errors import InvalidInput, Unavailable, error_from_json
+from quarterdeck.errors import InvalidInput, QuarterdeckError, Unavailable, error_from_json
 from quarterdeck.sidecar.model import Attention, LogPage, SidecarFacts, Task, TaskPage
 from quarterdeck.sidecar.spec import Address
 
@@ -59,6 +59,15 @@ def _refuse_steps(path: str) -> None:
             plain, before = unquote(plain), plain
         if plain in (".", ".."):
             raise InvalidInput(f"{path[:200]!r} has a step (. or ..) in it, which no path of an agent has")
+
+
+def answered_error(status: int, data: bytes) -> QuarterdeckError:
+    """The error in an answer; a body that is none of ours (a proxy's page, one cut off) tells only its status."""
+    try:
+        body = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = None
+    return error_from_json(body, status=status)
 
 
 class Unreachable(Unavailable):
@@ -129,11 +138,7 @@ class SidecarClient:
             self._refuse_closed(error)
             raise
         if response.status_code >= 400:
-            try:
-                answered = msgspec.json.decode(response.content)
-            except msgspec.DecodeError:
-                answered = None
-            raise error_from_json(answered, status=response.status_code)
+            raise answered_error(response.status_code, response.content)
         return response.content
 
     def _unreachable(self, error: httpx2.HTTPError) -> Unreachable:
@@ -239,8 +244,7 @@ class SidecarClient:
         try:
             async with self._http.stream("GET", path, headers=_as_sent(headers), timeout=timeout) as response:
                 if response.status_code != 200:
-                    data = await response.aread()
-                    raise error_from_json(msgspec.json.decode(data), status=response.status_code)
+                    raise answered_error(response.status_code, await response.aread())
                 async for chunk in response.aiter_raw():
                     yield chunk
         except httpx2.HTTPError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,50 @@ async def test_a_failing_git_is_not_driven_by_reads(
         assert service.revision == revision
         assert service.health()["collectors"]["git"]["collections"] == collections
         assert data["git_dirty"].error == "git cannot be asked"
+
+
+async def test_a_fact_is_stale_only_when_its_collector_would_have_read_it_anew(tmp_path: Path, repo: Path) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        collector = Scripted({"s": Known(1, None, time.time() - 200)})  # max_age is 60, the deadline 10
+        service._gathering.add("plugin:x", collector)
+
+        async def stale() -> bool:
+            return (await service.read(source="scripted", fresh=True)).data["s"].stale
+
+        assert await stale()
+        for age, good_for, expected in ((200, 150, False), (230, 150, True), (65, 1, False), (200, None, True)):
+            collector.answer = {"s": Known(1, None, time.time() - age, good_for)}
+            assert await stale() is expected
+
+
+class Slow(Scripted):
+    """One that takes until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__({"s": 1})
+        self.go = anyio.Event()
+
+    async def collect(self, workspace: Path) -> Mapping[str, Any]:
+        await self.go.wait()
+        return await super().collect(workspace)
+
+
+async def test_one_that_takes_long_does_not_keep_the_answer_of_all(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        await service.read(fresh=True)
+        slow = Slow()
+        service._gathering.add("plugin:x", slow)
+        with monkeypatch.context() as patch, anyio.fail_after(20):
+            patch.setattr(gathering, "FRESH_SECONDS", 0.5)
+            data = (await service.read(fresh=True)).data
+        assert data["git_branch"].error is None
+        assert (data["s"].value, data["s"].stale) == (None, True)
+        assert data["s"].error == "scripted: not collected anew within 0.5 s; it goes on"
+        slow.go.set()
+        data = (await service.read(fresh=True)).data
+        assert (data["s"].value, data["s"].error, data["s"].stale) == (1, None, False)
 
 
 def hold_writes(service: MetadataService, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:

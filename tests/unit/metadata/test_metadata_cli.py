@@ -78,6 +78,21 @@ def test_set_and_rm(hub: Hub) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--json", 'k={"x":1,"x":2}'], "'x' more than once"),
+        (["--json", 'k=[{"a":{"x":1,"x":2}}]'], "'x' more than once"),
+        (["k=1", "j=1", "k=2"], "'k' is given more than once"),
+        (["--json", "k=1e999"], "1e999"),
+        (["--json", "k=[NaN]"], "NaN"),
+    ],
+)
+def test_what_would_not_be_stored_as_given_is_refused(hub: Hub, arguments: list[str], words: str) -> None:
+    assert words in run(hub, "set", "alice", *arguments, code=2)
+    assert hub.calls == []
+
+
 def test_watch(hub: Hub) -> None:
     assert run(hub, "watch", "alice") == "k  2\ngone  (gone)\n"
 

@@ -9,7 +9,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from quarterdeck.errors import InvalidInput
+from quarterdeck.errors import InvalidInput, Unavailable
 from quarterdeck.sidecar.client import SidecarClient, Unreachable
 from quarterdeck.sidecar.spec import Address
 
@@ -84,4 +84,21 @@ async def test_an_id_with_a_step_in_it_is_not_asked_for(tmp_path: Path, wrong: s
     ):
         with pytest.raises(InvalidInput):
             await call
+    await client.aclose()
+
+
+async def test_a_stream_refused_with_a_page_is_told_by_its_status(tmp_path: Path) -> None:
+    listener = await anyio.create_unix_listener(tmp_path / "s.sock")
+    client = SidecarClient.connect(Address(pid=1, started_at=0.0, socket=str(tmp_path / "s.sock")), "ada")
+
+    async def refuse(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>")
+
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, refuse)
+        with pytest.raises(Unavailable, match="HTTP 502"):
+            await _forward_stream(client)
+        group.cancel_scope.cancel()
     await client.aclose()

@@ -150,7 +150,15 @@ class Forge:
         elif response.status_code == 200:
             try:
                 cached.data = keep(msgspec.json.decode(bytes(body)))
-            except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            except (
+                msgspec.DecodeError,
+                ValueError,
+                OverflowError,
+                RecursionError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:
                 raise Unavailable(
                     f"{self._what} answered with something else than it should: {type(error).__name__}"
                 ) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from quarterdeck import config
 from quarterdeck.config import ForgeTable
@@ -25,6 +27,8 @@ from quarterdeck.metadata.collectors.pull_request import KEYS, PullRequest, fact
 from quarterdeck.metadata.collectors.remotes import Remote
 from quarterdeck.metadata.model import Schema
 
+_API_PATH = re.compile(r"/api/v\d+/?\Z")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -36,17 +40,36 @@ class Target:
 
 
 class Seen:
-    """Collects the documents that an answer is made of: the oldest one's moment and the first error count."""
+    """Collects the documents that an answer is made of: the oldest one's moment, the first that is to be asked for
+    anew, and the first error count. `max_age` is how old a document may become before that.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, max_age: float) -> None:
         self.at = time.time()
+        self.until = float("inf")
         self.error: str | None = None
+        self._max_age = max_age
 
-    def take(self, document: Document) -> Any:
-        """The document's data."""
+    @property
+    def good_for(self) -> float:
+        """How old the oldest one may become before any is asked for anew."""
+        return max(0.0, self.until - self.at) if self.until < float("inf") else self._max_age
+
+    def take(self, document: Document, times: int = 1) -> Any:
+        """The document's data; `times`: how often the usual age it may have."""
         self.at = min(self.at, document.fetched_at)
+        self.until = min(self.until, document.fetched_at + times * self._max_age)
         self.error = self.error or document.error
         return document.data
+
+
+def _below(host: str, api: str | None) -> str:
+    """The path below which a forge has everything, as its API's address tells; empty where it has the host for itself
+    or the API a host of its own.
+    """
+    parts = urlsplit(api or "")
+    found = _API_PATH.search(parts.path)
+    return parts.path[: found.start()] if found and parts.netloc.lower() == host else ""
 
 
 class ForgeCollector(ABC):
@@ -62,9 +85,16 @@ class ForgeCollector(ABC):
         self._table = table
         self.max_age = table.interval
         self._own_hosts = frozenset(host.lower() for host in table.hosts)
+        self._below = {host: path for host in self._own_hosts if (path := _below(host, table.api))}
         self._remotes = Remotes()
         self._forges: dict[str, Forge] = {}
         self._unfinished: float | None = None
+        self._told: Target | None = None
+        self._asked: Target | None = None
+
+    def moved(self) -> bool:
+        """Whether the facts told last are of another branch or repository than the one that is there now."""
+        return self._told != self._asked
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -81,11 +111,11 @@ class ForgeCollector(ABC):
         return await self._collected(workspace, FRESH_SECONDS)
 
     async def _collected(self, workspace: Path, max_age: float | None) -> Mapping[str, Any]:
-        target = await self._target(workspace)
+        self._asked = target = await self._target(workspace)
         if target is None:
+            self._told = None
             return {}
         forge = await self._forge(target.repository.host)
-        seen = Seen()
         # A little less than the interval, so that an answer asked for in step is not just young enough.
         age = forge.interval * 0.8 if max_age is None else max_age
         now = time.time()
@@ -96,14 +126,15 @@ class ForgeCollector(ABC):
         elif max_age is None:
             # The age is looked at a moment from now.
             age = max(age, now - self._unfinished + FRESH_SECONDS)
+        seen = Seen(max(age, forge.interval * 0.8))
         try:
             found = await self._request(forge, target, seen, age)
         except Exception:
             self._unfinished = None
             raise
-        self._unfinished = None
+        self._unfinished, self._told = None, target
         values = no_request() if found is None else facts(found)
-        return {key: Known(value, seen.error, seen.at) for key, value in values.items()}
+        return {key: Known(value, seen.error, seen.at, seen.good_for) for key, value in values.items()}
 
     async def _target(self, workspace: Path) -> Target | None:
         repository = gitfiles.find(workspace)
@@ -115,9 +146,9 @@ class ForgeCollector(ABC):
         if branch is None:
             return None
         known = await self._remotes.of(repository, self.deadline)
-        source = remotes.parse(known.get("origin", ""))
+        source = remotes.parse(known.get("origin", ""), self._below)
         # A fork's requests are in the repository that it was forked from, usually called upstream.
-        home = remotes.parse(known.get("upstream", "")) or source
+        home = remotes.parse(known.get("upstream", ""), self._below) or source
         if source is None or home is None or home.host not in {self.public_host, *self._own_hosts}:
             return None
         return Target(home, source if source.host == home.host else home, branch)

@@ -51,8 +51,9 @@ class GithubCollector(ForgeCollector):
         if found is None:
             # Perhaps it is closed: asked for this branch alone, and not so often, unless it may be further back.
             query = f"state=all&head={quote(label, safe='')}&sort=updated&direction=desc&per_page=20"
-            age = max_age * 4 if listing.whole else max_age
-            found = _of_branch(seen.take(await forge.get(f"{base}/pulls?{query}", _keep_pulls, age)), label)
+            times = 4 if listing.whole else 1
+            ended = await forge.get(f"{base}/pulls?{query}", _keep_pulls, max_age * times)
+            found = _of_branch(seen.take(ended, times), label)
             if found is None:
                 return None
         number = found["number"]

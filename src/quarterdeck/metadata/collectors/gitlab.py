@@ -40,7 +40,7 @@ class GitlabCollector(ForgeCollector):
         source: int | None = None
         if target.source.path.lower() != target.repository.path.lower():
             fork = f"/projects/{quote(target.source.path, safe='')}"
-            source = seen.take(await forge.get(fork, _keep_project, max_age * 4))["id"]
+            source = seen.take(await forge.get(fork, _keep_project, max_age * 4), 4)["id"]
         listing = await forge.pages(
             f"{base}/merge_requests?state=opened&order_by=updated_at&per_page=100",
             _keep_list,
@@ -52,9 +52,9 @@ class GitlabCollector(ForgeCollector):
         if found is None:
             # Perhaps it is closed: asked for this branch alone, and not so often, unless it may be further back.
             query = f"state=all&source_branch={quote(target.branch, safe='')}&order_by=updated_at&per_page=20"
-            age = max_age * 4 if listing.whole else max_age
-            ended = await forge.pages(f"{base}/merge_requests?{query}", _keep_list, age)
-            found = _ours(seen.take(ended), target.branch, source)
+            times = 4 if listing.whole else 1
+            ended = await forge.pages(f"{base}/merge_requests?{query}", _keep_list, max_age * times)
+            found = _ours(seen.take(ended, times), target.branch, source)
             if found is None:
                 return None
         one = f"{base}/merge_requests/{found['number']}"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 # user@host:path, which is ssh; a path of this machine has no colon before its first slash.
 _SCP = re.compile(r"(?:[^@/\s]+@)?(\[[^\]]+\]|[^:/\s]+):(?!//)(.+)\Z")
+
+# Where the public forges take ssh on port 443, for those whose network lets nothing else out.
+_SSH_HOSTS = {"ssh.github.com": "github.com", "altssh.gitlab.com": "gitlab.com"}
+_NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,12 @@ def without_credentials(url: str) -> str:
     return rest if at and ":" in user else url
 
 
-def parse(url: str) -> Remote | None:
-    """Host and repository of an ssh or http address; None for a path, a file, or anything else."""
+def parse(url: str, below: Mapping[str, str] = _NOWHERE) -> Remote | None:
+    """Host and repository of an ssh or http address; None for a path, a file, or anything else.
+
+    `below` is the path by host below which its web server has the repositories; ssh knows nothing of it.
+    """
+    web = False
     if "://" in url:
         try:
             parts = urlsplit(url)
@@ -54,7 +64,8 @@ def parse(url: str) -> Remote | None:
         if ":" in host:
             host = f"[{host}]"
         # The port of ssh says nothing about the web server's.
-        if port is not None and parts.scheme in ("http", "https"):
+        web = parts.scheme in ("http", "https")
+        if port is not None and web:
             host = f"{host}:{port}"
         path = parts.path
     else:
@@ -63,4 +74,9 @@ def parse(url: str) -> Remote | None:
             return None
         host, path = match[1].lower(), match[2]
     path = path.strip("/").removesuffix(".git").strip("/")
+    if web:
+        prefix = below.get(host, "").strip("/")
+        path = path.removeprefix(f"{prefix}/").strip("/") if prefix else path
+    else:
+        host = _SSH_HOSTS.get(host, host)
     return Remote(host, path) if "/" in path else None
