@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 @click.option(
     "--prune", is_flag=True, help="Remove services and components that are not defined any more, with their containers."
 )
-@click.option("--apply", is_flag=True, help="Deploy or stop what changed, not only write it down.")
+@click.option(
+    "--apply",
+    is_flag=True,
+    help="Deploy or stop what changed, not only write it down; nothing is removed without --prune.",
+)
 @click.option("--plan", "plan_only", is_flag=True, help="Tell what would happen and do nothing.")
 @change_options
 @json_option
