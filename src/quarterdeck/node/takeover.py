@@ -368,7 +368,8 @@ def _take(registry: Registry, context: Context, service: str, found: Sequence[_F
     generation = (before.generation if before else 0) + 1
     active = running or bool(before and before.managed and before.active)
     registry.put_service(
-        ServiceRecord(service, generation, (), active, before.enforce if before else False, True, False,
+        ServiceRecord(service, generation, (), active, before.enforce if before else False, True,
+                      before.paused if before else False,
                       before.node if before else context.options.node_name, time.time())
     )  # fmt: skip
     for each in found:

@@ -219,3 +219,12 @@ async def test_two_services_cannot_have_one_container_name(agent: NodeAgent, nam
     assert final.components[0].outcome == "failed"
     assert f"belongs to service '{name}-b'" in final.components[0].message
     assert podman("ps", "-aq", "--filter", f"name=^{name}") == ""
+
+
+async def test_adopting_one_more_container_keeps_a_pause(agent: NodeAgent, name: str) -> None:
+    await agent.sync_desired_state([ServiceDef(name, (component("a"),))], Mutation(), apply=True)
+    await agent.pause(Mutation(), service=name)
+    podman("create", "--name", f"{name}-b", "--network", "none", IMAGE, "sleep", "5")
+    await agent.adopt_containers(name, Mutation())
+    service = (await agent.list_services(service=name))[0]
+    assert (service.paused, len(service.components)) == (True, 2)
