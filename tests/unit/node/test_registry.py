@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -251,6 +252,23 @@ async def test_snapshots_are_whole_named_by_time_and_few(store: Store, tmp_path:
     await store.write(lambda registry: registry.add_event(event("", "", "recovered")))
     # What was there before is a snapshot too.
     assert (await store.snapshots())[0].services == 5
+
+
+async def test_a_snapshot_leaves_alone_what_another_process_writes_just_now(store: Store, tmp_path: Path) -> None:
+    await store.take_snapshot()
+    folder = tmp_path / "snapshots"
+    dead, alive = folder / ".registry-1.sqlite3.part", folder / ".registry-2.sqlite3.part"
+    dead.touch()
+    await store.take_snapshot()
+    assert not dead.exists()
+    with snapshot._writing(folder):
+        alive.touch()
+        # It does not wait for that one either.
+        with anyio.fail_after(10):
+            await store.take_snapshot()
+        assert alive.exists()
+    await store.take_snapshot()
+    assert not alive.exists()
 
 
 async def test_a_damaged_or_foreign_snapshot_is_refused_and_changes_nothing(store: Store, tmp_path: Path) -> None:
