@@ -157,7 +157,7 @@ async def deaths(agent: NodeAgent, number: int = 40) -> list[Figure]:
     took = []
     for record in (await agent.list_services(service=service.name))[0].components:
         os.kill(record.observed.pid, signal.SIGKILL)
-        killed = time.time()
+        killed = time.perf_counter()
         with anyio.fail_after(10):
             while True:
                 found = [
@@ -167,7 +167,8 @@ async def deaths(agent: NodeAgent, number: int = 40) -> list[Figure]:
                 if found:
                     break
                 await anyio.sleep(0.005)
-        took.append((found[-1].at - killed) * 1000)
+        # When it is there to be read: the event's own time is taken before it is written.
+        took.append((time.perf_counter() - killed) * 1000)
         # podman cleans up after each death in a process of its own, which two cores would share with the next.
         await anyio.sleep(0.3)
     await agent.purge_service(service.name, Mutation())

@@ -40,6 +40,14 @@ async def work(agent: NodeAgent, task: dict[str, object]) -> None:
             await agent.stop_service(name, mutation, component=str(task.get("component", "")))
         case "start":
             await agent.start_service(name, mutation, component=str(task.get("component", "")))
+        case "restart":
+            await agent.restart_service(name, mutation)
+        case "rollback":
+            async for _ in agent.rollback(name, mutation, generation=int(str(task["generation"]))):
+                pass
+        case "sync":
+            definitions = msgspec.convert(task["definitions"], list[ServiceDef])
+            await agent.sync_desired_state(definitions, mutation, apply=True)
         case "purge":
             await agent.purge_service(name, mutation, files=True)
         case "adopt":

@@ -1,4 +1,4 @@
-"""kill -9 of the node agent at random moments of deploy, stop, adopt, push and snapshot.
+"""kill -9 of the node agent at random moments of deploy, rollback, sync, stop, restart, adopt, push and snapshot.
 
 Afterwards, one start later: registry and podman agree, nothing is there twice, no container, supervisor, port
 rule or unfinished file is left over, every operation has an answer and the service works.
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.podman, pytest.mark.fault, pytest.m
 SIZE = 16 * 1024 * 1024
 NEW_CONTENT = b"new!" * (SIZE // 4)
 DAEMON = Path(__file__).with_name("node_daemon.py")
-ROUNDS = {"deploy": 12, "stop": 5, "adopt": 4, "push": 5, "snapshot": 4}
+ROUNDS = {"deploy": 12, "stop": 5, "restart": 4, "rollback": 4, "sync": 4, "adopt": 4, "push": 5, "snapshot": 4}
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +355,72 @@ async def test_killed_in_the_middle_of_stop_and_start(victim: Victim, name: str)
                 # What had been begun was finished at the start, before anybody asked again.
                 assert before is None or before.state == "done"
                 await agree(agent, name, expected={f"{name}-web": state, f"{name}-side": state})
+
+
+async def test_killed_in_the_middle_of_a_restart(victim: Victim, name: str) -> None:
+    port, dice = podman_env.free_port(), random.Random(10)
+    expected = {f"{name}-web": "running", f"{name}-side": "running"}
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        [e async for e in agent.deploy(definition(name, port, 0), Mutation())]
+    for round_ in range(ROUNDS["restart"]):
+        task: dict[str, object] = {"kind": "restart", "operation": f"r{round_}", "service": name}
+        victim.kill_during(task, dice.uniform(0.0, 0.7))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            # What had been begun was finished at the start.
+            await agree(agent, name, expected=expected)
+            before = {each["Id"] for each in containers(name).values()}
+            assert (await agent.restart_service(name, Mutation(operation_id=f"r{round_}"))).ok
+            assert {each["Id"] for each in containers(name).values()} == before
+            assert await served(port) == "0"
+
+
+async def test_killed_in_the_middle_of_a_rollback(victim: Victim, name: str) -> None:
+    port, dice = podman_env.free_port(), random.Random(11)
+    expected = {f"{name}-web": "running", f"{name}-side": "running"}
+    for round_ in range(ROUNDS["rollback"]):
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            for version in (0, round_ + 1):
+                final = [e async for e in agent.deploy(definition(name, port, version), Mutation())][-1].final
+                assert final is not None
+                assert final.ok, final
+            first = (await agent.history(name))[1].generation
+        task = {"kind": "rollback", "operation": f"b{round_}", "service": name, "generation": first}
+        victim.kill_during(task, dice.uniform(0.0, 1.3 if victim.options.runtime == "api" else 3))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            await agree(agent, name, expected=expected)
+            runs = {each.name: each.spec.env["V"] for each in (await agent.list_services(service=name))[0].components}
+            assert await served(port) == runs["web"]
+            assert (await agent.get_service_status(name)).drift == ()
+            answer = ""
+            try:
+                async for _ in agent.rollback(name, Mutation(operation_id=f"b{round_}"), generation=first):
+                    pass
+            except QuarterdeckError as error:
+                answer = error.message
+            after = {each.spec.env["V"] for each in (await agent.list_services(service=name))[0].components}
+            assert after == {"0"} if not answer else "killed in the middle of rollback" in answer
+
+
+async def test_killed_in_the_middle_of_a_sync_that_applies(victim: Victim, name: str) -> None:
+    port, dice = podman_env.free_port(), random.Random(12)
+    expected = {f"{name}-web": "running", f"{name}-side": "running"}
+    async with NodeAgent.open(quiet(victim.options)) as agent:
+        [e async for e in agent.deploy(definition(name, port, 0), Mutation())]
+    kept = containers(name)[f"{name}-side"]["Id"]
+    for version in range(1, ROUNDS["sync"] + 1):
+        whole = definition(name, port, version)
+        one = replace(whole, components=whole.components[:1])
+        task = {"kind": "sync", "operation": f"s{version}", "definitions": [one]}
+        victim.kill_during(task, dice.uniform(0.0, 1.3 if victim.options.runtime == "api" else 3))
+        async with NodeAgent.open(quiet(victim.options)) as agent:
+            await agree(agent, name, expected=expected)
+            done = await agent.sync_desired_state([one], Mutation(), apply=True)
+            assert next(each for each in done.items if each.service == name).outcome != "failed", done
+            await agree(agent, name, expected=expected)
+            assert (await agent.get_service_status(name)).drift == ()
+            assert await served(port) == str(version)
+            # What is defined no more was not asked to go.
+            assert containers(name)[f"{name}-side"]["Id"] == kept
 
 
 async def test_what_is_finished_later_is_what_was_asked_for(victim: Victim, name: str, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def _account(config: CliSettings, user: str) -> tuple[str, str]:
     who = user or login.user
     if login.method == "provider" and not who and login.client_secret_file:
         return "", ""
-    if login.password and config.path.exists() and config.path.stat().st_mode & 0o077:
+    if login.password and config.holds_password and config.path.stat().st_mode & 0o077:
         raise InvalidInput(
             f"{config.path} holds a password and others can read it; it was not used", hint=f"chmod 600 {config.path}"
         )

@@ -17,9 +17,11 @@ from quarterdeck.cli.nodes_common import (
     json_option,
     nodes_option,
     settings,
+    silent,
     tell_missing,
     with_node,
 )
+from quarterdeck.errors import QuarterdeckError, Unavailable
 
 if TYPE_CHECKING:
     from quarterdeck.node.client import NodeClient
@@ -57,7 +59,7 @@ async def list_(as_json: bool) -> int:
     for name, node in sorted(config.file.nodes.items()):
         info = answers.get(name)
         if info is None:
-            rows.append((name, node.address, render.paint(_why(errors[name].code), render.BAD), "", "", "", ""))
+            rows.append((name, node.address, render.paint(_why(errors[name]), render.BAD), "", "", "", ""))
             continue
         rows.append(
             (
@@ -74,8 +76,10 @@ async def list_(as_json: bool) -> int:
     return tell_missing(errors)
 
 
-def _why(code: str) -> str:
-    return "unreachable" if code == "UNAVAILABLE" else code.lower().replace("_", " ")
+def _why(error: QuarterdeckError) -> str:
+    if silent(error):
+        return "unreachable"
+    return "failed" if isinstance(error, Unavailable) else error.code.lower().replace("_", " ")
 
 
 def _state(info: NodeInfo) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from quarterdeck.errors import QuarterdeckError, Unavailable
+from quarterdeck.errors import QuarterdeckError
 
 if TYPE_CHECKING:
     from quarterdeck.node.cli_settings import CliSettings
@@ -222,11 +222,18 @@ async def ask_nodes(
 
 
 def tell_missing(errors: dict[str, QuarterdeckError]) -> int:
-    """Tell which nodes gave no answer and why; the exit code."""
+    """Tell of which nodes there is no result and why; the exit code."""
     for name, error in errors.items():
-        word = "unreachable" if isinstance(error, Unavailable) else "no answer"
-        tell(error, about=f"{name}: {word}")
+        tell(error, about=f"{name}: {'unreachable' if silent(error) else 'failed'}")
     return max((error.exit_code for error in errors.values()), default=0)
+
+
+def silent(error: QuarterdeckError) -> bool:
+    """Whether the node itself gave no answer: a full disk and a dead podman are told by one that lives."""
+    # Not at the top: it takes long, and commands that call no node need none of it.
+    from quarterdeck.node.wire_errors import Overdue, Unreachable
+
+    return isinstance(error, Overdue | Unreachable)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 @click.option(
     "--prune", is_flag=True, help="Remove services and components that are not defined any more, with their containers."
 )
-@click.option("--apply", is_flag=True, help="Deploy or stop what changed, not only write it down.")
+@click.option(
+    "--apply",
+    is_flag=True,
+    help="Deploy or stop what changed, not only write it down; nothing is removed without --prune.",
+)
 @click.option("--plan", "plan_only", is_flag=True, help="Tell what would happen and do nothing.")
 @change_options
 @json_option
@@ -193,21 +197,19 @@ def _path_for(config: CliSettings, service: str, node: str) -> Path:
 async def edit(service: str, node: str | None, as_json: bool) -> int:
     """Edit a service's definition in your editor; without a file it is exported from its node first."""
     from quarterdeck.cli import nodes_render as render
-    from quarterdeck.cli.service_where import definition
+    from quarterdeck.cli.service_where import definition, file_in_folder
     from quarterdeck.config import variable
     from quarterdeck.errors import InvalidInput
     from quarterdeck.node import servicedef
 
     config = settings()
-    path: Path | None = None
-    with contextlib.suppress(InvalidInput):
+    # Not checked: a broken definition is a reason to edit it.
+    path = file_in_folder(config, service, node=node or "")
+    if path is None:
         found = await definition(config, service, node=node, file=None)
-        path = found.path or config.definitions / f"{service}.toml"
-        if found.path is None:
-            servicedef.write(path, found.service)
-            click.echo(f"{path}: exported from node {found.node}", err=True)
-    # A broken definition is a reason to edit it.
-    path = path or config.definitions / f"{service}.toml"
+        path = config.definitions / f"{service}.toml"
+        servicedef.write(path, found.service)
+        click.echo(f"{path}: exported from node {found.node}", err=True)
     before = path.read_text()
     editor = variable("VISUAL") or variable("EDITOR") or "vi"
     while True:

@@ -25,6 +25,10 @@ class Found:
     path: Path | None
 
 
+class Nowhere(NotFound):
+    """All nodes were asked, and none of those that answered has the service."""
+
+
 async def definition(config: CliSettings, service: str, *, node: str | None, file: Path | None) -> Found:
     """The definition of a service: from the file, the definitions' folder, else the node's registry.
 
@@ -44,14 +48,16 @@ async def definition(config: CliSettings, service: str, *, node: str | None, fil
     found = in_folder(config, service, node=node or "")
     if found is not None:
         return Found(found.service, _node_of(config, found.service, node), found.path)
-    name = await holder(config, service, node=node)
+    hint = f"write {config.definitions}/{service}.toml, give -f FILE, or `qd service adopt {service}`"
+    try:
+        name = await holder(config, service, node=node)
+    except Nowhere as error:
+        raise NotFound(f"{config.definitions} does not define {service!r}, and {error.message}", hint=hint) from None
     try:
         exported = await with_node(config, name, lambda client: client.export(service))
     except NotFound:
-        raise NotFound(
-            f"{service!r} is defined neither in {config.definitions} nor on node {name}",
-            hint=f"write {config.definitions}/{service}.toml, give -f FILE, or `qd service adopt {service}`",
-        ) from None
+        text = f"{service!r} is defined neither in {config.definitions} nor on node {name}"
+        raise NotFound(text, hint=hint) from None
     return Found(replace(exported, node=exported.node or name), name, None)
 
 
@@ -63,16 +69,33 @@ def in_folder(config: CliSettings, service: str, *, node: str = "") -> Definitio
 
     Raises `InvalidInput` when it is broken itself or there are several.
     """
-    import click
-
     from quarterdeck.node import servicedef
 
-    def told(text: str) -> None:
-        if text not in _broken:
-            _broken.add(text)
-            click.echo(f"passed over: {text}", err=True)
+    return servicedef.find(config.definitions, service, node=node, passed_over=_tell_broken)
 
-    return servicedef.find(config.definitions, service, node=node, passed_over=told)
+
+def file_in_folder(config: CliSettings, service: str, *, node: str = "") -> Path | None:
+    """The file in the definitions' folder that means to define a service, broken or not.
+
+    Raises `InvalidInput` when there are several.
+    """
+    from quarterdeck.node import servicedef
+
+    found = servicedef.files_of(config.definitions, service, node=node, passed_over=_tell_broken)
+    if len(found) > 1:
+        raise InvalidInput(
+            f"{service!r} is defined more than once: {', '.join(map(str, found))}",
+            hint="say which with --node, or open that file",
+        )
+    return found[0] if found else None
+
+
+def _tell_broken(text: str) -> None:
+    import click
+
+    if text not in _broken:
+        _broken.add(text)
+        click.echo(f"passed over: {text}", err=True)
 
 
 def _node_of(config: CliSettings, service: ServiceDef, node: str | None) -> str:
@@ -82,7 +105,7 @@ def _node_of(config: CliSettings, service: ServiceDef, node: str | None) -> str:
 async def holder(config: CliSettings, service: str, *, node: str | None) -> str:
     """The node that a service is on: the named one, the definition's, the only one, else the one that has it.
 
-    Raises `NotFound` when none has it, `InvalidInput` when several have.
+    Raises `Nowhere` when none has it, `NotFound` without a node to ask, `InvalidInput` when several have it.
     """
     if node:
         return config.pick(node)
@@ -108,7 +131,7 @@ async def holder(config: CliSettings, service: str, *, node: str | None) -> str:
     if having:
         raise InvalidInput(f"{service!r} is on several nodes: {', '.join(having)}", hint="say which with --node")
     silent = f"; no answer from {', '.join(errors)}" if errors else ""
-    raise NotFound(f"no node has a service {service!r}{silent}", hint="`qd service list` shows all")
+    raise Nowhere(f"no node has a service {service!r}{silent}", hint="`qd service list` shows all")
 
 
 async def write_active(config: CliSettings, service: str, node: str, *, active: bool) -> Path | None:

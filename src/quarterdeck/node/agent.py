@@ -184,7 +184,8 @@ class NodeAgent:
         """Make the registry say what these definitions say.
 
         Creates and updates; `active` decides the desired state; containers that belong to nobody are
-        recorded as *ignore*. `prune` removes managed services that are not defined, with their containers.
+        recorded as *ignore*. `prune` removes managed services and components that are not defined, with their
+        containers; without it they are kept, with `apply` too, and told.
         Containers are otherwise left alone unless `apply` (then every change is deployed or stopped).
         """
         return await self._engine.sync(services, mutation, prune=prune, apply=apply, plan_only=plan_only)

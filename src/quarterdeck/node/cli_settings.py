@@ -87,6 +87,12 @@ class CliSettings:
         """The tokens of this person."""
         return Credentials(state_dir() / "credentials.json")
 
+    @property
+    def holds_password(self) -> bool:
+        """Whether the file itself has a `[login] password`, whatever `QD_LOGIN_PASSWORD` says."""
+        login = _document(self.path).get("login")
+        return isinstance(login, dict) and bool(login.get("password"))
+
     def credential_name(self, node: str) -> str:
         """Under which name the token for a node is kept."""
         return PROVIDER if self.file.login.method == "provider" else node

@@ -56,9 +56,12 @@ class Deploy:
         kind: str,
         emit: Emit,
         images: Mapping[str, str] | None = None,
+        prune: bool = True,
     ) -> None:
         self._context, self._service, self._only = context, service, tuple(only)
         self._operation, self._actor, self._kind, self._emit = operation, actor, kind, emit
+        # Whether components that are defined no more go.
+        self._prune = prune
         # The image ids that a rollback goes back to, by component.
         self._pinned = dict(images or {})
         self._results: dict[str, ComponentResult] = {}
@@ -66,7 +69,9 @@ class Deploy:
 
     async def run(self) -> ServiceResult:
         """The whole of it."""
-        found = await prepare(self._context, self._service, self._only, self._emit, pull=True, images=self._pinned)
+        found = await prepare(
+            self._context, self._service, self._only, self._emit, pull=True, images=self._pinned, prune=self._prune
+        )
         self._generation = found.plan.next_generation
         if found.plan.next_generation != found.plan.generation:
             await self._begin(found)
@@ -99,9 +104,12 @@ class Deploy:
         await self._context.store.write(write)
 
     def _definition(self, found: Prepared) -> ServiceDef:
-        """What the node runs after this: of a deploy of some components, the others as they are."""
-        if not self._only or found.current is None:
+        """What the node runs after this: of a deploy of some components, the others as they are; with what is kept."""
+        if found.current is None or (self._prune and not self._only):
             return self._service
+        if not self._only:
+            kept = (e.spec for e in found.current.components if self._service.component(e.name) is None)
+            return replace(self._service, components=(*self._service.components, *kept))
         merged = {each.name: each.spec for each in found.current.components}
         merged |= {each.name: each for each in self._service.components if each.name in self._only}
         return replace(self._service, components=tuple(merged.values()))

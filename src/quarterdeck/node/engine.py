@@ -277,7 +277,10 @@ class Engine:
                 text = "; ".join(each.message for each in purged.components if not each.ok)
                 items.append(SyncItem(name, "removed" if purged.ok else "failed", purged.generation, (), text))
         for service in definitions if apply else ():
-            deploy = Deploy(context, service, only=(), operation=live.id, actor=live.actor, kind="sync", emit=live.emit)
+            deploy = Deploy(
+                context, service, only=(), operation=live.id, actor=live.actor, kind="sync", emit=live.emit,
+                prune=bool(prune),
+            )  # fmt: skip
             result = await deploy.run()
             items = [takeover.applied(each, result) if each.service == service.name else each for each in items]
         return replace(summary, items=tuple(items), undefined=(*summary.undefined, *kept))
@@ -303,7 +306,7 @@ class Engine:
         items = [*synced.summary.items, *synced.purged]
         for service in definitions if apply else ():
             begin = synced.begin[service.name]
-            found = await prepare(context, service, (), lambda _: None, pull=False, begin=begin)
+            found = await prepare(context, service, (), lambda _: None, pull=False, begin=begin, prune=prune)
             items = [takeover.planned(each, found.plan) if each.service == service.name else each for each in items]
         return replace(synced.summary, items=tuple(items))
 

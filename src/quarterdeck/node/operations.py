@@ -318,7 +318,7 @@ class Operations:
 
         def write(registry: Registry) -> None:
             if error is not None and error.details.get(RESUMABLE):
-                # The caller's connection broke: the retry is to go on, not to hear that it broke.
+                # Its connection broke, or it began where no part ends: the retry is to go on, not to hear that again.
                 registry.forget_operation(live.id)
             else:
                 registry.end_operation(live.id, "failed" if error else "done", answer, now)

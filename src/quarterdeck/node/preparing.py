@@ -106,11 +106,12 @@ async def prepare(
     pull: bool,
     images: Mapping[str, str] | None = None,
     begin: Known | None = None,
+    prune: bool = True,
 ) -> Prepared:
     """Look, read env files, pull, and plan. Changes nothing but the images and what was observed.
 
     `images` are the image ids that components must run (a rollback's); `begin` is what the registry would say,
-    where that is not what it says.
+    where that is not what it says; without `prune` components that are defined no more are kept.
     """
     checked(service, only)
     if begin is None:
@@ -143,6 +144,7 @@ async def prepare(
         | {spec.name: "" for spec in wanted if spec.name not in found.made},
         digests={name: f"sha256:{image.id}" for name, image in found.images.items()},
         only=only,
+        prune=prune,
     )
     if found.failed:
         found.plan = replace(found.plan, actions=tuple(_stumbling(each, found) for each in found.plan.actions))

@@ -17,6 +17,7 @@ from quarterdeck.node.filepaths import PART, translated
 from quarterdeck.node.results import PushedFile, PushRequest
 
 CHUNK = 256 * 1024
+# In the details of an error: a retry with the same operation id is to go on, not to hear it again.
 RESUMABLE = "resumable"
 
 
@@ -54,12 +55,17 @@ class Push:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Conflict(f"{self.request.path!r} is being pushed by somebody else", hint="try again later") from None
+            raise Conflict(
+                f"{self.request.path!r} is being pushed by somebody else",
+                hint="try again later",
+                details={RESUMABLE: True},
+            ) from None
         there = os.fstat(self.descriptor).st_size
         if self.request.offset > there or self.request.offset < 0:
             raise Conflict(
                 f"{self.request.path!r} cannot go on at {self.request.offset}: {there} bytes are there",
                 hint="ask for the offset again, or push from 0",
+                details={RESUMABLE: True},
             )
         os.ftruncate(self.descriptor, self.request.offset)
         while chunk := os.read(self.descriptor, CHUNK):

@@ -168,8 +168,9 @@ def plan(
     digests: Mapping[str, str],
     altered: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
+    prune: bool = True,
 ) -> DeployPlan:
-    """What a deploy must do, in the order of `depends_on`.
+    """What a deploy must do, in the order of `depends_on`; without `prune` what is defined no more is left alone.
 
     `hashes` are the spec hashes of the definition's components, `digests` the image ids that their images
     now have on the node (a component missing there is not compared), `altered` says of those whose container
@@ -187,7 +188,7 @@ def plan(
     wanted = {each.name for each in service.components}
     actions.extend(
         PlannedAction(record.name, record.container_name, "remove", reason="the definition has it no more")
-        for record in (current.components if current and not only else ())
+        for record in (current.components if current and prune and not only else ())
         if record.name not in wanted
     )
     generation = current.generation if current else 0

@@ -99,7 +99,21 @@ def find(
     is told what is wrong with one that is not even TOML. Raises `InvalidInput` when the file is broken, or
     several nodes have such a service and `node` does not say which.
     """
-    found: list[Definition] = []
+    found = [Definition(path, load(path)) for path in files_of(folder, service, node=node, passed_over=passed_over)]
+    if len(found) > 1:
+        where = ", ".join(f"{each.path} (node {each.service.node})" for each in found)
+        raise InvalidInput(f"{service!r} is defined more than once: {where}", hint="say which with --node or -f FILE")
+    return found[0] if found else None
+
+
+def files_of(
+    folder: Path, service: str, *, node: str = "", passed_over: Callable[[str], None] = lambda _: None
+) -> list[Path]:
+    """The files in a folder that mean to define a service, right or not: they are read as TOML, and not checked.
+
+    One that is not even that counts when it is named for the service; of any other `passed_over` is told.
+    """
+    found: list[Path] = []
     for path in definition_files(folder):
         try:
             document = _parse(_text_of(path), str(path))
@@ -108,16 +122,14 @@ def find(
             continue
         except InvalidInput as error:
             if path.stem == service:
-                raise
-            passed_over(error.message)
+                found.append(path)
+            else:
+                passed_over(error.message)
             continue
         named = document.get("name", path.stem if "name" not in document else None)
         if named == service and (not node or document.get("node") in (node, None)):
-            found.append(Definition(path, load(path)))
-    if len(found) > 1:
-        where = ", ".join(f"{each.path} (node {each.service.node})" for each in found)
-        raise InvalidInput(f"{service!r} is defined more than once: {where}", hint="say which with --node or -f FILE")
-    return found[0] if found else None
+            found.append(path)
+    return found
 
 
 def dumps(service: ServiceDef, *, onto: str = "", origin: str = "the definition") -> str:

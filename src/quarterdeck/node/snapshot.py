@@ -6,6 +6,7 @@ Plain functions over SQLite files, called in the store's thread. A snapshot's na
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -27,7 +28,11 @@ def take(connection: sqlite3.Connection, folder: Path, *, now: float, keep: int)
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _give_to_owner_of(folder.parent, folder)
-    _sweep(folder)
+    with _writing(folder):
+        return _take(connection, folder, now=now, keep=keep)
+
+
+def _take(connection: sqlite3.Connection, folder: Path, *, now: float, keep: int) -> SnapshotInfo:
     target = folder / f"{_PREFIX}{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S.%fZ}{_SUFFIX}"
     unfinished = folder / f".{target.name}.part"
     try:
@@ -130,10 +135,20 @@ def _give_to_owner_of(folder: Path, path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed agent left unfinished."""
-    for path in folder.glob(f".{_PREFIX}*.part*"):
-        path.unlink(missing_ok=True)
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make a snapshot: first what killed processes left unfinished is removed, unless another one (the daily timer's
+    beside the agent's) is at work. The lock goes with its process, and nobody waits for a snapshot to be written."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in folder.glob(f".{_PREFIX}*.part*"):
+                path.unlink(missing_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -152,6 +152,7 @@ class Store:
         restored = snapshot.info(chosen)
         # One more is kept, or the copy that is about to be made could push the chosen one out.
         snapshot.take(self._db, self._snapshots, now=time.time(), keep=self._keep + 1)
+        latest = _latest_event(self._db)
         self._db.close()
         try:
             snapshot.put_back(chosen, self._path)
@@ -161,7 +162,23 @@ class Store:
             ) from error
         finally:
             self._db = _connect(self._path, self._snapshots, self._keep)
+        # It is restored, whether this can be written or not.
+        with suppress(sqlite3.DatabaseError):
+            _number_events_after(self._db, latest)
         return restored
+
+
+def _latest_event(database: sqlite3.Connection) -> int:
+    row = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _number_events_after(database: sqlite3.Connection, latest: int) -> None:
+    """Use no number of an event twice: who follows them would take a restored registry's next ones for old ones."""
+    if latest > _latest_event(database):
+        # Not in one transaction: should the second not be taken, the numbers go on from the events that there are.
+        database.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
+        database.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (latest,))
 
 
 def _connect(path: Path, snapshots: Path, keep: int) -> sqlite3.Connection:

@@ -129,8 +129,7 @@ def _sync_one(
         record = None
     dropped = _dropped(record, service)
     names = ", ".join(each.name for each in dropped)
-    # With `apply` a deploy follows, which removes them.
-    kept = {each.name for each in dropped} if not prune and not apply else set[str]()
+    kept = set[str]() if prune else {each.name for each in dropped}
     text = f"not defined, kept (remove with --prune): {names}" if kept else ""
     changes = _service_changes(record, service, kept)
     if record is not None and not changes:
@@ -174,7 +173,7 @@ def applied(item: SyncItem, result: ServiceResult) -> SyncItem:
         item,
         outcome="updated" if item.outcome == "unchanged" else item.outcome,
         generation=result.generation,
-        message=text,
+        message="; ".join(filter(None, (item.message, text))),
     )
 
 
@@ -187,7 +186,8 @@ def planned(item: SyncItem, plan: DeployPlan) -> SyncItem:
     if not told:
         return item
     outcome: Outcome = "updated" if item.outcome == "unchanged" else item.outcome
-    return replace(item, outcome=outcome, generation=plan.next_generation, message=text)
+    message = "; ".join(filter(None, (item.message, text)))
+    return replace(item, outcome=outcome, generation=plan.next_generation, message=message)
 
 
 def _taken(service: ServiceDef, before: dict[str, ServiceRecord]) -> list[str]:
@@ -368,7 +368,8 @@ def _take(registry: Registry, context: Context, service: str, found: Sequence[_F
     generation = (before.generation if before else 0) + 1
     active = running or bool(before and before.managed and before.active)
     registry.put_service(
-        ServiceRecord(service, generation, (), active, before.enforce if before else False, True, False,
+        ServiceRecord(service, generation, (), active, before.enforce if before else False, True,
+                      before.paused if before else False,
                       before.node if before else context.options.node_name, time.time())
     )  # fmt: skip
     for each in found:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from quarterdeck.errors import InvalidInput
+from quarterdeck.errors import Conflict, InvalidInput
 from quarterdeck.node.agent import NodeAgent
 from quarterdeck.node.convert import to_wire
 from quarterdeck.node.model import Mutation
@@ -81,3 +81,16 @@ async def test_what_came_fast_before_the_caller_went_is_kept(agent: NodeAgent, n
         # The same id: that the first caller went away is no answer to keep.
         done = await agent.push_file(replace(request, offset=offset), rest(), Mutation(f"{name}p"))
     assert done.sha256 == request.sha256
+
+
+async def test_a_push_that_begins_where_no_part_ends_may_begin_elsewhere_with_its_id(
+    agent: NodeAgent, name: str
+) -> None:
+    request = wanted(name)
+
+    async def content() -> AsyncIterator[bytes]:
+        yield CONTENT
+
+    with pytest.raises(Conflict, match="cannot go on at 5000: 0 bytes are there"):
+        await agent.push_file(replace(request, offset=5000), content(), Mutation(f"{name}p"))
+    assert (await agent.push_file(request, content(), Mutation(f"{name}p"))).sha256 == request.sha256

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from quarterdeck.errors import Conflict, InternalError, InvalidInput, NotFound, StorageRefused
 from quarterdeck.node import lock, rows, schema, snapshot
 from quarterdeck.node.context import event
+from quarterdeck.node.looking import event_stream
 from quarterdeck.node.model import (
     ComponentRecord,
     ComponentSpec,
@@ -251,6 +255,45 @@ async def test_snapshots_are_whole_named_by_time_and_few(store: Store, tmp_path:
     await store.write(lambda registry: registry.add_event(event("", "", "recovered")))
     # What was there before is a snapshot too.
     assert (await store.snapshots())[0].services == 5
+
+
+async def test_a_snapshot_leaves_alone_what_another_process_writes_just_now(store: Store, tmp_path: Path) -> None:
+    await store.take_snapshot()
+    folder = tmp_path / "snapshots"
+    dead, alive = folder / ".registry-1.sqlite3.part", folder / ".registry-2.sqlite3.part"
+    dead.touch()
+    await store.take_snapshot()
+    assert not dead.exists()
+    with snapshot._writing(folder):
+        alive.touch()
+        # It does not wait for that one either.
+        with anyio.fail_after(10):
+            await store.take_snapshot()
+        assert alive.exists()
+    await store.take_snapshot()
+    assert not alive.exists()
+
+
+async def test_who_follows_events_hears_of_what_comes_after_a_restore(store: Store) -> None:
+    async def say(text: str) -> None:
+        await store.write(lambda registry: registry.add_event(event("s", "", "state", text)))
+
+    context = SimpleNamespace(store=store)
+    following = event_stream(context, service="s", component="", since=0, limit=10, follow=True)  # type: ignore[arg-type]
+    async with aclosing(following):
+        await say("first")
+        taken = await store.take_snapshot()
+        await say("second")
+        with anyio.fail_after(20):
+            told = [(await anext(following)).message for _ in range(2)]
+            for text in ("third", "fourth"):
+                await store.restore(Path(taken.path).name)
+                await say(text)
+                # Its number was another one's.
+                told.append((await anext(following)).message)
+            await say("fifth")
+            told.append((await anext(following)).message)
+    assert told == ["first", "second", "third", "fourth", "fifth"]
 
 
 async def test_a_damaged_or_foreign_snapshot_is_refused_and_changes_nothing(store: Store, tmp_path: Path) -> None:

@@ -73,15 +73,22 @@ async def test_a_plan_says_what_the_same_flags_do(
     else:
         assert f"{name}-gone" in planned.undefined
     assert (f"{name}-gone-a" in states(name)) == (not prune)
-    assert (f"{name}-less-b" in states(name)) == (not prune and not apply)
+    assert (f"{name}-less-b" in states(name)) == (not prune)
+    for summary in (planned, done):
+        assert ("kept (remove with --prune): b" in items(summary, f"{name}-less")[f"{name}-less"].message) == (
+            not prune
+        )
     assert (f"{name}-new-a" in states(name)) == apply
 
 
-async def test_a_component_that_is_defined_no_more_is_kept_until_it_is_pruned(agent: NodeAgent, name: str) -> None:
+@pytest.mark.parametrize("apply", [False, True])
+async def test_a_component_that_is_defined_no_more_is_kept_until_it_is_pruned(
+    agent: NodeAgent, name: str, apply: bool
+) -> None:
     both = ServiceDef(name, (component("front"), component("back")))
     await deployed(agent, both)
     one = replace(both, components=both.components[:1])
-    kept = items(await agent.sync_desired_state([one], Mutation()), name)[name]
+    kept = items(await agent.sync_desired_state([one], Mutation(), apply=apply), name)[name]
     assert (kept.outcome, kept.message) == ("unchanged", "not defined, kept (remove with --prune): back")
     assert [each.name for each in (await agent.list_services(service=name))[0].components] == ["front", "back"]
     # It is known: put back into the definition, it is what runs.

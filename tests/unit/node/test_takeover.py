@@ -159,11 +159,33 @@ async def test_the_summary_of_a_sync_that_applies_is_of_what_was_done(agent: Nod
     assert [each.ok for each in await agent.history(name)] == [True]
     again = await agent.sync_desired_state([service], Mutation(), apply=True)
     assert next(each for each in again.items if each.service == name).outcome == "unchanged"
-    # A component that is defined no more goes, and is told.
-    less = await agent.sync_desired_state([ServiceDef(name, (component("a"),))], Mutation(), apply=True)
-    item = next(each for each in less.items if each.service == name)
+
+
+async def test_a_sync_that_applies_removes_a_component_only_when_it_prunes(agent: NodeAgent, name: str) -> None:
+    both = ServiceDef(name, (component("a"), component("b")))
+    await agent.sync_desired_state([both], Mutation(), apply=True)
+    before = identity(f"{name}-b")
+    one = ServiceDef(name, (component("a", env={"X": "1"}),))
+    kept = await agent.sync_desired_state([one], Mutation(), apply=True)
+    item = next(each for each in kept.items if each.service == name)
+    assert item.message == "not defined, kept (remove with --prune): b; a: replaced"
+    assert identity(f"{name}-b") == before
+    listed = (await agent.list_services(service=name))[0]
+    assert [(each.name, each.desired) for each in listed.components] == [("a", "running"), ("b", "running")]
+    # What runs now is what one can go back to.
+    assert [each.name for each in (await agent.history(name))[0].definition.components] == ["a", "b"]
+    gone = await agent.sync_desired_state([one], Mutation(), prune=True, apply=True)
+    item = next(each for each in gone.items if each.service == name)
     assert "b: the definition has it no more" in item.message
     assert podman("ps", "-aq", "--filter", f"name=^{name}-b$") == ""
+    assert [each.name for each in (await agent.list_services(service=name))[0].components] == ["a"]
+    await agent.sync_desired_state(
+        [replace(both, components=(*one.components, component("b")))], Mutation(), apply=True
+    )
+    # A deploy of the service alone still removes what its definition has no more.
+    final = [each async for each in agent.deploy(one, Mutation())][-1].final
+    assert final is not None
+    assert [each.outcome for each in final.components] == ["unchanged", "removed"]
 
 
 async def test_pruning_leaves_a_service_that_comes_meanwhile(
@@ -197,3 +219,12 @@ async def test_two_services_cannot_have_one_container_name(agent: NodeAgent, nam
     assert final.components[0].outcome == "failed"
     assert f"belongs to service '{name}-b'" in final.components[0].message
     assert podman("ps", "-aq", "--filter", f"name=^{name}") == ""
+
+
+async def test_adopting_one_more_container_keeps_a_pause(agent: NodeAgent, name: str) -> None:
+    await agent.sync_desired_state([ServiceDef(name, (component("a"),))], Mutation(), apply=True)
+    await agent.pause(Mutation(), service=name)
+    podman("create", "--name", f"{name}-b", "--network", "none", IMAGE, "sleep", "5")
+    await agent.adopt_containers(name, Mutation())
+    service = (await agent.list_services(service=name))[0]
+    assert (service.paused, len(service.components)) == (True, 2)
