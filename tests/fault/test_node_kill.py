@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.podman, pytest.mark.fault, pytest.m
 SIZE = 16 * 1024 * 1024
 NEW_CONTENT = b"new!" * (SIZE // 4)
 DAEMON = Path(__file__).with_name("node_daemon.py")
-ROUNDS = {"deploy": 12, "stop": 5, "restart": 4, "rollback": 4, "sync": 4, "adopt": 4, "push": 5, "snapshot": 4}
+ROUNDS = {"deploy": 12, "stop": 5, "restart": 3, "rollback": 3, "sync": 3, "adopt": 4, "push": 5, "snapshot": 4}
 
 
 @pytest.fixture(scope="module")
