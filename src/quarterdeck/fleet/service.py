@@ -183,10 +183,12 @@ class Fleet(Looking):
             )
         locate(resolve(record.provider, self._config))
         self._check_room()
-        # From here on it counts as starting, so that nobody takes what it was for what it is.
+        # From here on it counts as starting, so that nobody takes what it was for what it is; and the hub that
+        # comes after this one knows that what runs is not what was asked for.
         self.records.change(
             name, wanted="running", canceled_at=None, failed_at=None, failure=None, gone_at=None, gone_reason=None,
             started_at=None, task_given_at=record.task_given_at or record.started_at, budget=budget,
+            restart_asked_at=time.time(),
         )  # fmt: skip
         self.crew.roster.look(name)
         self.crew.spawn(self.crew.restart, name)
