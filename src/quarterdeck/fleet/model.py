@@ -121,6 +121,13 @@ class AgentSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewAgent(AgentSummary):
+    """An agent that was just created, and what whoever created it should know (`notes`)."""
+
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BudgetShown:
     """What an agent may use, as it is told; None is no limit."""
 
