@@ -185,6 +185,15 @@ def test_unsaved_work_of_a_deleted_agent_is_told(qd: Qd) -> None:
     said = qd("agents", "delete", "messy").out
     ref = next(word.rstrip(":") for word in said.split() if word.startswith("refs/quarterdeck/rescue/messy"))
     assert git(qd, "show", f"{ref}:unsaved.txt") == "precious"
+    assert qd("agents", "delete", "messy").out == said, "told again, for who has lost it"
+
+
+def test_the_end_of_a_task_is_told_also_when_its_agent_ends_with_it(qd: Qd) -> None:
+    task = "@usage 60 20 0.6\n@hang"
+    said = qd("agents", "create", "spent", "--budget-usd", "0.5", "--task", task, "--wait", code=1)
+    assert " of spent was canceled: " in said.out
+    assert "budget" in said.out
+    assert not said.err
 
 
 def test_gc_tells_asks_and_removes(qd: Qd) -> None:

@@ -57,9 +57,13 @@ def test_up_in_the_foreground_says_how_clients_are_told(qd: Qd) -> None:
 def test_what_up_prints_works_as_it_stands(qd: Qd) -> None:
     said = qd("up", "--detach", "--port", "0", "--json").json
     configured = said["clients"]["stdio"]["mcpServers"]["quarterdeck"]
+    # Whoever starts it gives it nothing but what is configured.
+    assert configured["env"] == {"QD_STATE_DIR": str(qd.state)}
+    bare = {key: value for key, value in qd.environment().items() if key != "QD_STATE_DIR"}
+    assert f" quarterdeck -e QD_STATE_DIR={qd.state} -- " in said["clients"]["claude_stdio"]
     done = subprocess.run(
         [configured["command"], *configured["args"][:-1], "status"],
-        env=qd.environment(),
+        env={**bare, **configured["env"]},
         capture_output=True,
         check=True,
     )

@@ -157,7 +157,9 @@ def test_a_dirty_repository_works_and_says_so(tmp_path: Path) -> None:
         (repo / "README.md").write_text("changed\n")
         said = qd("up", "--detach", "--port", "0", QD_FREE_MEMORY_MB="0", QD_FREE_DISK_MB="0").out
         assert "uncommitted changes" in said
-        qd("agents", "create", "clean", "--provider", "scripted", "--task", "@run cat README.md\n@say ok", "--wait")
+        task = ("--task", "@run cat README.md\n@say ok")
+        made = qd("agents", "create", "clean", "--provider", "scripted", *task, "--wait")
+        assert "uncommitted changes" in made.err
         assert Path(qd.agent("clean")["workspace"], "README.md").read_text() == "# Sample\n"
         assert (repo / "README.md").read_text() == "changed\n"
 

@@ -19,7 +19,6 @@ from anyio.to_thread import run_sync
 from e2e.test_hub_metadata import program
 from quarterdeck import proctree
 from quarterdeck.files import write_private
-from quarterdeck.fleet.git import repository
 from quarterdeck.fleet.records import RECORD_FILE
 from quarterdeck.sidecar.client import SidecarClient
 from support.hub import CONFIG, LiveHub, git, scripted, until_written, whole
@@ -101,23 +100,26 @@ async def test_a_shared_workspace(shared: LiveHub) -> None:
     assert (await shared.until_done("host", task["id"]))["state"] == "succeeded"
 
 
-async def test_a_workspace_that_is_being_deleted_is_not_shared(
-    shared: LiveHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("leaving", "leaving-2"):
-        await shared.create(name)
-        await shared.until_status(name, "idle")
+async def test_a_guest_goes_home_where_its_host_does(repo: Path) -> None:
+    async with whole(repo) as hub:
+        await hub.create("host", "@write h.txt from-host\n@commit h")
+        await hub.until_done("host")
+        git(repo, "checkout", "-q", "-b", "elsewhere")
+        await hub.create("guest", workspace="host")
+        git(repo, "checkout", "-q", "--detach")
+        await hub.create("guest-2", workspace="guest")
+        host = await hub.show("host")
+        for name in ("guest", "guest-2"):
+            guest = await hub.show(name)
+            assert [guest[k] for k in ("base", "base_sha", "repo")] == [host[k] for k in ("base", "base_sha", "repo")]
+            assert guest["base"] == "main"
+
+
+async def test_a_workspace_that_is_being_deleted_is_not_shared(shared: LiveHub) -> None:
+    await shared.create("leaving")
+    await shared.until_status("leaving", "idle")
     await shared.fleet.delete("leaving")
     refused = await shared.post("/api/agents", {"name": "late", "workspace": "leaving"}, expect=409)
-    assert "is being deleted" in refused["error"]["message"]
-    look = repository.resolve_base
-
-    async def slow(*args: Any) -> Any:
-        await shared.fleet.delete("leaving-2")  # its deletion begins while the other one is being checked
-        return await look(*args)
-
-    monkeypatch.setattr(repository, "resolve_base", slow)
-    refused = await shared.post("/api/agents", {"name": "late", "workspace": "leaving-2"}, expect=409)
     assert "is being deleted" in refused["error"]["message"]
     await shared.get("/api/agents/late", expect=404)
 
@@ -140,6 +142,9 @@ async def test_delete_while_busy_loses_no_work(shared: LiveHub) -> None:
     assert proctree.marked(identity) == []
     assert not folder.exists()
     await shared.get("/api/agents/rescued", expect=404)
+    # Who lost the answer, or did not wait for it, still learns where the work is.
+    assert (await shared.http.delete("/api/agents/rescued")).json() == answer
+    assert (await shared.http.delete("/api/agents/never-there")).status_code == 404
     # Its history can still be read.
     history = await shared.get("/api/agents/rescued/tasks")
     assert history["tasks"][0]["state"] == "canceled"

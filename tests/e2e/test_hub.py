@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ import msgspec
 import pytest
 from fastmcp.client.client import CallToolResult
 
-from quarterdeck.errors import Conflict
+from quarterdeck.errors import (
+    Conflict,
+    InternalError,
+    InvalidInput,
+    NotFound,
+    QuarterdeckError,
+    StorageRefused,
+    Unavailable,
+)
 from quarterdeck.hub import place
 from support.hub import CONFIG, LiveHub, configure, in_process, state_folder
 
@@ -70,7 +79,7 @@ async def test_every_tool_is_described(shared: LiveHub) -> None:
 
 async def test_every_tool_answers_what_its_schema_says(shared: LiveHub) -> None:
     made = await call(shared, "create_agent", name="tools", task="@write t.txt one\n@commit add t")
-    assert made["status"] == "starting"
+    assert (made["status"], made["notes"]) == ("starting", [])
     await shared.until_done("tools")
     listed = await call(shared, "list_agents", status_filter="idle")
     assert "tools" in [a["name"] for a in listed["agents"]]
@@ -116,9 +125,19 @@ async def test_every_tool_answers_what_its_schema_says(shared: LiveHub) -> None:
     assert (await shared.until_done("tools", question["id"]))["state"] == "succeeded"
     deleted = await call(shared, "delete_agent", agent_name="tools")
     assert deleted["done"]
+    assert await call(shared, "delete_agent", agent_name="tools") == deleted
 
 
-async def test_an_error_has_a_code_a_message_and_a_hint(shared: LiveHub) -> None:
+def raising(error: QuarterdeckError) -> Callable[..., Awaitable[None]]:
+    """A use case that is refused."""
+
+    async def refuse(*_: Any) -> None:
+        raise error
+
+    return refuse
+
+
+async def test_an_error_has_a_code_a_message_and_a_hint(shared: LiveHub, monkeypatch: pytest.MonkeyPatch) -> None:
     await shared.create("errors", "@hang")
     await shared.until_status("errors", "busy")
     cases = {
@@ -130,6 +149,13 @@ async def test_an_error_has_a_code_a_message_and_a_hint(shared: LiveHub) -> None
         text = await refused(shared, tool, **arguments)
         assert text.startswith(f"{code}: "), text
         assert "Hint: " in text, text
+    for kind in (Conflict, NotFound, Unavailable, InvalidInput, StorageRefused, InternalError):
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(shared.fleet, "show", raising(kind("it is so")))
+            text = await refused(shared, "show_agent", agent_name="errors")
+        assert "Hint: " in text, text
+        if kind is Unavailable:
+            assert text.startswith("UNAVAILABLE: it is so\nHint: show_agent tells why; restart_agent brings"), text
     # What the schema refuses is refused before our own code sees it, with the same code.
     for tool, arguments in (
         ("show_agent_log", {"agent_name": "errors", "page": 0}),

@@ -106,7 +106,8 @@ async def test_a_linked_worktree_works_on_the_branch_one_stands_on(repo: Path, t
         assert git(repo, "rev-parse", "main") == before
         # The other way round: this worktree is the one that the note is about; a deletion tells only its own.
         (side / "only-there.txt").write_text("x\n")
-        await hub.create("dirty")
+        made = await hub.post("/api/agents", {"name": "dirty"})
+        assert any("uncommitted" in note for note in made["notes"])
         await hub.until_status("dirty", "idle")
         assert any("uncommitted" in note for note in (await hub.show("dirty"))["notes"])
         deleted = (await hub.http.delete("/api/agents/dirty")).json()

@@ -36,6 +36,11 @@ async def test_fastmcp_is_imported_when_it_is_first_used(tmp_path: Path) -> None
         assert ended["state"] == "succeeded", ended
         assert (await side.facts())["report"]["summary"] == "over MCP"
         assert imported(side, "fastmcp")
+        await side.run("@mcp report_task " + json.dumps({"summary": "too much", "link": "x" * 2049}))
+        assert (await side.facts())["report"]["summary"] == "over MCP"
+        assert "the link has 2049 characters, at most 2048" in (await side.log("text"))[-1]["text"]
+        await side.run("@mcp report_task " + json.dumps({"summary": "just right", "link": "x" * 2048}))
+        assert (await side.facts())["report"]["summary"] == "just right"
 
 
 async def test_ask_human_never_reports_an_answer_that_nobody_gave(tmp_path: Path) -> None:

@@ -195,6 +195,15 @@ class Storm:
                     return True
         return False
 
+    def running(self, record: AgentRecord) -> tuple[int, int]:
+        """How many sidecars and how many AI programs there are of an agent."""
+        sidecars = proctree.working_in(self.hub.state / "agents" / record.name, "quarterdeck.sidecar")
+        programs = 0
+        for process in proctree.marked(record.id):
+            with suppress(psutil.Error):
+                programs += any("quarterdeck.scripted.agent" in part for part in process.cmdline())
+        return len(sidecars), programs
+
     # -- afterwards --------------------------------------------------------------------------------------
 
     async def settle(self) -> dict[str, list[Any]]:
@@ -209,6 +218,12 @@ class Storm:
                     if found[name] and all(t["state"] in FINAL for t in found[name]):
                         break
                     await anyio.sleep(0.1)
+        # What is left of an earlier life would be found beside what runs now.
+        with anyio.move_on_after(30):
+            while any(self.running(r) != (1, 1) for r in self.records()):
+                await anyio.sleep(0.1)
+        there = {r.name: self.running(r) for r in self.records()}
+        assert set(there.values()) == {(1, 1)}, f"sidecars and AI programs: {there}"
         return found
 
 

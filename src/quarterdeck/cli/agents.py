@@ -63,6 +63,8 @@ def create(
     if budget_usd is not None or budget_tokens is not None:
         body["budget"] = {"usd": budget_usd, "tokens": budget_tokens}
     made = hub.post("/api/agents", body)
+    for note in () if as_json else made["notes"]:
+        click.echo(f"note: {note}", err=True)
     if not wait:
         told(made, as_json, f"agent {made['name']} is coming up: qd agents watch {made['name']}")
         return 0
@@ -208,7 +210,7 @@ def answer(name: str, words_of_answer: str, attention_id: str | None, as_json: b
     if attention_id is None:
         attention_id = _the_only_one(hub, name, words_of_answer, may_ask=sys.stdin.isatty() and not as_json)
     answered = hub.post(path_of(name, "attention", quote(attention_id, safe="")), {"answer": words_of_answer})
-    told(answered, as_json, f"{name} has the answer to: {answered['title']}")
+    told(answered, as_json, f"{name} has the answer to: {words.title_of(answered)}")
 
 
 def _the_only_one(hub: HubClient, name: str, words_of_answer: str, *, may_ask: bool) -> str:
@@ -221,13 +223,13 @@ def _the_only_one(hub: HubClient, name: str, words_of_answer: str, *, may_ask: b
     if not items:
         raise Conflict(f"agent {name} asks nothing now", hint=f"qd agents show {name}")
     if len(items) > 1:
-        ids = ", ".join(f"{item['id']} ({item['title']})" for item in items)
+        ids = ", ".join(f"{item['id']} ({words.title_of(item)})" for item in items)
         raise Conflict(f"agent {name} asks {len(items)} things: {ids}", hint="say which with --id")
     (item,) = items
     if item["kind"] == "permission":
         if not may_ask:
             raise InvalidInput(
-                f"agent {name} asks for permission now: {words.plain(item['title'])}; it was not answered",
+                f"agent {name} asks for permission now: {words.title_of(item)}; it was not answered",
                 hint=f"say that you mean this one with --id {item['id']}",
             )
         click.echo(words.asked(name, item), err=True)

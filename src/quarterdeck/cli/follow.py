@@ -67,14 +67,16 @@ def wait_for_task(hub: HubClient, name: str, task_id: str | None, changed: Calla
             raise NotFound(f"agent {name} was deleted while its task was waited for")
         for agent in answer["changed"]:
             changed(agent)
-            if agent["status"] in ENDED and (task_id is None or _is_over(hub, name, task_id) is None):
+        # First, for an agent may well have ended with its task, as by its budget.
+        over = _is_over(hub, name, task_id)
+        if over is not None:
+            return over
+        for agent in answer["changed"]:
+            if agent["status"] in ENDED:
                 raise Unavailable(
                     f"agent {name} is {agent['status']}" + (f": {agent['failure']}" if agent["failure"] else ""),
                     hint=f"qd agents show {name}, then qd agents restart {name}",
                 )
-        over = _is_over(hub, name, task_id)
-        if over is not None:
-            return over
     raise AssertionError
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from quarterdeck import __version__
+from quarterdeck.cli import words
 from quarterdeck.errors import QuarterdeckError
 
 COMPLETION_VARIABLE = "_QD_COMPLETE"
@@ -96,9 +97,10 @@ def tell(error: QuarterdeckError, *, as_json: bool) -> None:
 
         click.echo(json.dumps(error.to_json()), err=True)
         return
-    click.echo(click.style("error: ", fg="red") + error.message, err=True, color=_colour())
+    # An agent's words may be in it, as in a question that cannot be answered so.
+    click.echo(click.style("error: ", fg="red") + words.plain(error.message), err=True, color=_colour())
     if error.hint:
-        click.echo(click.style("hint:  ", fg="cyan") + error.hint, err=True, color=_colour())
+        click.echo(click.style("hint:  ", fg="cyan") + words.plain(error.hint), err=True, color=_colour())
 
 
 def _colour() -> bool | None:

@@ -26,11 +26,20 @@ def client_configuration(url: str, token: str) -> dict[str, Any]:
     """How MCP clients are told of this hub: the commands for Claude Code, and the JSON form for others."""
     qd = launch.qd_command()
     called = shlex.join(qd)
+    stdio: dict[str, Any] = {"command": qd[0], "args": [*qd[1:], "mcp"]}
+    add = "claude mcp add quarterdeck"
+    if config.variable("QD_STATE_DIR"):
+        # The client starts `qd mcp` elsewhere and without it, which would be another hub.
+        state = str(config.state_dir())
+        stdio["env"] = {"QD_STATE_DIR": state}
+        # After the name: `-e` takes every word up to the next option for a variable.
+        setting = f"QD_STATE_DIR={shlex.quote(state)}"
+        add, called = f"{add} -e {setting}", f"{setting} {called}"
     return {
-        "claude_stdio": f"claude mcp add quarterdeck -- {called} mcp",
+        "claude_stdio": f"{add} -- {shlex.join([*qd, 'mcp'])}",
         "claude_http": f"claude mcp add --transport http quarterdeck {url}/mcp "
         f'--header "Authorization: Bearer $({called} token)"',
-        "stdio": {"mcpServers": {"quarterdeck": {"command": qd[0], "args": [*qd[1:], "mcp"]}}},
+        "stdio": {"mcpServers": {"quarterdeck": stdio}},
         "http": {
             "mcpServers": {
                 "quarterdeck": {

@@ -53,9 +53,14 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def title_of(attention: Json) -> str:
+    """What an agent asks, as one line that does nothing to a terminal."""
+    return plain(" ".join(attention["title"].split("\n")))
+
+
 def asked(name: str, attention: Json) -> str:
     """What an agent asks, all of it: the title, and the detail below, from which alone one may judge a permission."""
-    title = plain(" ".join(attention["title"].split("\n")))
+    title = title_of(attention)
     detail = plain(attention["detail"].strip())
     wants = "asks for permission" if attention["kind"] == "permission" else "asks"
     return "\n    ".join([f"{name} {wants}: {title}", *detail.splitlines()])

@@ -9,7 +9,6 @@ import click
 
 from quarterdeck.cli.hubclient import HubClient, path_of
 from quarterdeck.cli.options import agent, as_json, budget_options, emit, told, working
-from quarterdeck.errors import NotFound
 
 
 @click.command()
@@ -86,10 +85,7 @@ def delete(name: str, as_json: bool) -> int:
     done = hub.delete(path_of(name))
     end = time.monotonic() + 120
     while not done["done"] and time.monotonic() < end:
-        try:
-            done = hub.delete(path_of(name))
-        except NotFound:
-            done = {**done, "done": True}
+        done = hub.delete(path_of(name))
     if as_json:
         emit(done)
         return 0 if done["done"] else 1

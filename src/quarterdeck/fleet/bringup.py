@@ -86,7 +86,9 @@ class Crew:
             elif record.canceled_at is not None or record.failed_at is not None or record.wanted == "stopped":
                 # The hub before this one may have been killed before it had ended them.
                 self.spawn(self.stop, record.name)
-            elif record.provisioned_at is None or record.started_at is None:
+            elif record.restart_asked_at is not None:
+                self.spawn(self.restart, record.name)
+            elif record.provisioned_at is None or (record.started_at is None and record.gone_at is None):
                 self.spawn(self.bring_up, record.name)
             else:
                 self._follow(record)
@@ -191,6 +193,7 @@ class Crew:
             canceled_at=None,
             gone_at=None,
             gone_reason=None,
+            restart_asked_at=None,
             started_at=None,
             task_given_at=now.task_given_at or now.started_at,
         )
@@ -332,7 +335,10 @@ class Crew:
             self.roster.look(record.name)
 
     async def _restart_later(self, name: str, died: str) -> None:
-        """Restart a dead one, after a while that grows; as long as there is no room it stays failed and says so."""
+        """Restart a dead one, after a while that grows, until it is up or a person wants it otherwise.
+
+        As long as there is no room, or nothing else helps, it stays failed and says why.
+        """
         while True:
             count, last = self._restarts.get(name, (0, 0.0))
             count = 0 if time.time() - last > _SETTLED_SECONDS else count
@@ -348,4 +354,9 @@ class Crew:
                 self.roster.look(name)
             else:
                 await self._guarded(self.restart, name)
-                return
+                record = self._records.get(name)
+                if record is None or record.failed_at is None or record.wanted == "stopped":
+                    return
+                died = record.failure or died
+                self._records.note(name, gone_at=time.time(), gone_reason=died, failed_at=None, failure=None)
+                self.roster.look(name)

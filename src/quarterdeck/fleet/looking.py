@@ -161,7 +161,7 @@ class Looking(Collecting):
             dead = name not in self.crew.links  # with a link, nobody knows: it may only be slow
             read = partial(offline.tasks, dead=dead, deleted=self.records.get(name) is None)
             tasks, total = await self._offline(name, read, offset, page_size)
-            if not total and (called_off := called_off_task(self._record_or_grave(name))) is not None:
+            if not total and (called_off := called_off_task(self.record_or_grave(name))) is not None:
                 tasks, total = [called_off] if page == 1 else [], 1
         else:
             tasks, total = [self._limit.with_position(name, t) for t in found.tasks], found.total_count
@@ -191,12 +191,12 @@ class Looking(Collecting):
     async def _offline(
         self, name: str, read: Callable[..., tuple[list[T], int]], offset: int, limit: int
     ) -> tuple[list[T], int]:
-        record = self._record_or_grave(name)
+        record = self.record_or_grave(name)
         living = record.deleted_at is None
         folder = self._backend.folder(record) if living else self.records.grave(record)
         return await run_sync(partial(read, folder, offset=offset, limit=limit))
 
-    def _record_or_grave(self, name: str) -> AgentRecord:
+    def record_or_grave(self, name: str) -> AgentRecord:
         """The agent of this name, else the one that was deleted last. Raises `NotFound`."""
         graves = [] if self.records.get(name) else [r for r in self.records.deleted() if r.name == name]
         return graves[0] if graves else self._record(name)

@@ -38,7 +38,8 @@ class AgentRecord:
     works in. `wanted` is what the operator wants of its sidecar. `started_at` is when the backend last
     started that, `gone_at` when the hub saw it gone without having been told to go. `task_given_at` is when
     the first task (if there is one) was known to be with the sidecar, which is not given it again then;
-    `task_canceled_at` when it was canceled before. `removal_notes` tell of the deletion, `notes` of the rest.
+    `task_canceled_at` when it was canceled before. `restart_asked_at` is set until what ran before a restart
+    has ended. `removal_notes` tell of the deletion, `notes` of the rest.
     """
 
     id: str
@@ -70,6 +71,7 @@ class AgentRecord:
     canceled_at: float | None = None
     gone_at: float | None = None
     gone_reason: str | None = None
+    restart_asked_at: float | None = None
     deleting_at: float | None = None
     deleted_at: float | None = None
     rescue_ref: str | None = None
@@ -116,6 +118,13 @@ class AgentSummary:
     report: Report | None
     usage: UsageTotals
     metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewAgent(AgentSummary):
+    """An agent that was just created, and what whoever created it should know (`notes`)."""
+
+    notes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import anyio
@@ -47,6 +48,11 @@ class BusyLimit:
         self._granted = {name: grant for name, grant in self._granted.items() if self._is_open(name, *grant)}
         return found | self._granted.keys()
 
+    def _unknown(self) -> set[str]:
+        """Agents that may be busy for all the hub knows: it has only begun to follow them."""
+        views = {name: link.view for name, link in self._crew.links.items()}
+        return {name for name, view in views.items() if view.facts is None and view.unreachable is None}
+
     def _is_open(self, name: str, until: float, since: float) -> bool:
         """Whether a granted place is still to be taken: not when its task was so short that nobody saw it run."""
         link = self._crew.links.get(name)
@@ -57,10 +63,6 @@ class BusyLimit:
 
     def _grant(self, name: str) -> None:
         self._granted[name] = (time.monotonic() + _GRANT_SECONDS, time.time())
-
-    def give_back(self, name: str) -> None:
-        """The task for which `must_hold` took a place was not given after all."""
-        self._granted.pop(name, None)
 
     def _held(self) -> list[tuple[float, str, str]]:
         """(queued at, agent, task) of every held task, in the order in which they may run."""
@@ -81,14 +83,29 @@ class BusyLimit:
         busy = self._busy()
         if name in busy:
             return False
-        if len(busy) >= self._limit or self._held():
+        # Of the agent itself nothing is known yet when its first task is given.
+        if len(busy | self._unknown() - {name}) >= self._limit or self._held():
             return True
         self._grant(name)
         return False
 
+    @contextmanager
+    def place_for(self, name: str) -> Iterator[bool]:
+        """`must_hold`, for while a task is given: the place that was taken for it is given back if it is refused."""
+        before = self._granted.get(name)
+        hold = self.must_hold(name)
+        taken = self._granted.get(name)
+        try:
+            yield hold
+        except QuarterdeckError:
+            # Only that very place: the agent may have had one already, or another since, for another task.
+            if taken is not before and self._granted.get(name) is taken:
+                self._granted.pop(name, None)
+            raise
+
     def is_reached_without(self, name: str) -> bool:
         """Whether other agents take all places or wait for one, so that nothing of this agent may begin by itself."""
-        return len(self._busy() - {name}) >= self._limit or bool(self._held())
+        return len((self._busy() | self._unknown()) - {name}) >= self._limit or bool(self._held())
 
     def with_position(self, name: str, task: Task) -> Task:
         """A held task with its place in the fleet's queue, from 1."""
@@ -113,7 +130,8 @@ class BusyLimit:
 
     async def _release(self) -> None:
         for _, name, task_id in self._held():
-            if len(self._busy()) >= self._limit:
+            # A hub that begins waits until it knows of everybody who is busy already.
+            if self._unknown() or len(self._busy()) >= self._limit:
                 return
             if self._crew.keeps_back(name):
                 continue

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +20,7 @@ from quarterdeck.events import AgentCreated, Bus
 from quarterdeck.fleet import names
 from quarterdeck.fleet.git import repository
 from quarterdeck.fleet.looking import Looking
-from quarterdeck.fleet.model import AgentRecord, AgentSummary, Restart
+from quarterdeck.fleet.model import AgentRecord, AgentSummary, NewAgent, Restart
 from quarterdeck.fleet.ports import Backend
 from quarterdeck.fleet.projects import DEFAULT_ROLE
 from quarterdeck.fleet.records import Records
@@ -68,7 +68,7 @@ class Fleet(Looking):
         permissions: Permissions | None = None,
         restart: Restart | None = None,
         budget: Budget | None = None,
-    ) -> AgentSummary:
+    ) -> NewAgent:
         """Record a new agent and begin to bring it up; returns at once.
 
         Raises `InvalidInput`, `NotFound`, `Conflict` (name taken), `TooLarge`, `Unavailable` (no room, or
@@ -88,22 +88,23 @@ class Fleet(Looking):
         locate(resolve(provider, self._config))
         if shared is not None:
             self._check_shared(shared, project)
-        repo = self.projects.repo(project)
-        facts = await repository.inspect(repo)
-        # Of the worktree that the project names (a linked one, perhaps), as it is told; not of the main one.
-        base, _ = await repository.resolve_base(facts.worktree, table.base)
-        self._check_room()
         if shared is not None:
-            # Meanwhile its deletion may have begun, which would take the workspace away under the new agent.
-            shared = self._record(shared.name)
-            self._check_shared(shared, project)
+            # The work of both is the same, and goes home to where the host's began, whatever is checked out now.
+            # (Nothing is waited for: the host's deletion would take the workspace away under the new agent.)
+            repo, base, notes = shared.repo, shared.base, []
+        else:
+            facts = await repository.inspect(self.projects.repo(project))
+            # Of the worktree that the project names (a linked one, perhaps), as it is told; not of the main one.
+            base, _ = await repository.resolve_base(facts.worktree, table.base)
+            repo, notes = str(facts.root), [_DIRTY] if facts.dirty else []
+        self._check_room()
         record = AgentRecord(
             id=f"{name}-{uuid.uuid4().hex[:12]}",
             name=name,
             project=project,
             role=role,
             provider=provider,
-            repo=str(facts.root),
+            repo=repo,
             base=base,
             created_at=time.time(),
             spec=spec,
@@ -115,14 +116,15 @@ class Fleet(Looking):
             permissions=permissions or self.projects.permissions(project),
             restart=restart or defaults.restart,
             budget=budget or defaults.budget,
-            notes=[_DIRTY] if facts.dirty and shared is None else [],
+            notes=notes,
         )
         self.records.create(record)
         self.bus.publish(AgentCreated(agent=name, project=project, role=role, provider=provider))
         self.crew.roster.look(name)
         self.crew.spawn(self.crew.bring_up, name)
-        summary = self._summary(name)
-        return replace(summary, status="starting") if summary.status == "pending" else summary
+        line = self._summary(name)
+        told = {field.name: getattr(line, field.name) for field in fields(line)}
+        return NewAgent(**{**told, "status": "starting" if line.status == "pending" else line.status}, notes=notes)
 
     @staticmethod
     def _check_shared(owner: AgentRecord, project: str) -> None:
@@ -183,10 +185,12 @@ class Fleet(Looking):
             )
         locate(resolve(record.provider, self._config))
         self._check_room()
-        # From here on it counts as starting, so that nobody takes what it was for what it is.
+        # From here on it counts as starting, so that nobody takes what it was for what it is; and the hub that
+        # comes after this one knows that what runs is not what was asked for.
         self.records.change(
             name, wanted="running", canceled_at=None, failed_at=None, failure=None, gone_at=None, gone_reason=None,
             started_at=None, task_given_at=record.task_given_at or record.started_at, budget=budget,
+            restart_asked_at=time.time(),
         )  # fmt: skip
         self.crew.roster.look(name)
         self.crew.spawn(self.crew.restart, name)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, Unavailable
+from quarterdeck.errors import Conflict, InvalidInput, NotFound, Unavailable
 from quarterdeck.fleet.core import FleetCore
 from quarterdeck.fleet.model import derive_status
 from quarterdeck.metadata.model import check_key, encode_value
@@ -34,12 +34,8 @@ class Tasking(FleetCore):
                 hint=f"qd agents restart {name}",
             )
         client = await self.client(name)
-        hold = self._limit.must_hold(name)
-        try:
+        with self._limit.place_for(name) as hold:
             task = await client.add_task(description, queue=queue, key=idempotency_key, origin=origin, hold=hold)
-        except QuarterdeckError:
-            self._limit.give_back(name)
-            raise
         return self._limit.with_position(name, task)
 
     async def cancel_task(self, name: str, task_id: str | None = None) -> Task | None:

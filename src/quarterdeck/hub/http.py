@@ -18,7 +18,7 @@ from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.facts import Gathered
 from quarterdeck.fleet.git.leftover_plan import Leftover
 from quarterdeck.fleet.looking import MAX_PAGE, MAX_WAIT_SECONDS, LogHistory, TaskHistory
-from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, Restart
+from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, NewAgent, Restart
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
@@ -122,7 +122,7 @@ class HubApi:
                 _param("limit", int, 50, "how many at most", 1, 1000),
                 _param("cursor", str, None, "next_cursor of the page before")), errors=(NotFound,)),
             r("POST", "/api/agents", self.create, "Create an agent; it comes up in the background", status=202,
-              body=CreateAgent, answer=AgentSummary, errors=(NotFound, Conflict, TooLarge, Unavailable)),
+              body=CreateAgent, answer=NewAgent, errors=(NotFound, Conflict, TooLarge, Unavailable)),
             r("GET", "/api/wait", self.wait, "What changed since a cursor; waits until something does",
               answer=Changes, query=(
                 _param("agents", str, None, "names, separated by commas; all when left out"),
@@ -178,7 +178,7 @@ class HubApi:
             cursor=q["cursor"],
         )
 
-    async def create(self, call: web.Call) -> AgentSummary:
+    async def create(self, call: web.Call) -> NewAgent:
         """`POST /api/agents`."""
         body: CreateAgent = call.body
         return await self._fleet.create(**{f: getattr(body, f) for f in body.__struct_fields__})

@@ -23,7 +23,7 @@ from quarterdeck import __version__
 from quarterdeck.errors import InternalError, InvalidInput, QuarterdeckError
 from quarterdeck.fleet.collecting import PullRequests
 from quarterdeck.fleet.looking import MAX_PAGE, LogHistory, TaskHistory
-from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary
+from quarterdeck.fleet.model import AgentDetail, AgentPage, AgentSummary, NewAgent
 from quarterdeck.fleet.projects import Project, Role
 from quarterdeck.fleet.roster import Changes
 from quarterdeck.fleet.work import MAX_DIFF_BYTES, AgentDiff, AgentMerge
@@ -90,12 +90,19 @@ class Canceled:
 
 
 def told(error: QuarterdeckError) -> ToolError:
-    """An error as a client sees it: `CODE: message` and, where there is one, a hint."""
+    """An error as a client sees it: `CODE: message` and a hint, its own or what helps with every such error."""
     code = error.code if error.code in _CODES else "INVALID_INPUT" if error.exit_code == 2 else "INTERNAL_ERROR"
-    return ToolError(f"{code}: {error.message}" + (f"\nHint: {error.hint}" if error.hint else ""))
+    return ToolError(f"{code}: {error.message}\nHint: {error.hint or _CODES[code]}")
 
 
-_CODES = frozenset({"INVALID_INPUT", "NOT_FOUND", "CONFLICT", "UNAVAILABLE", "INTERNAL_ERROR"})
+# Each code, and what helps where the error itself names nothing better.
+_CODES = {
+    "INVALID_INPUT": "tools/list says what the tool takes",
+    "NOT_FOUND": "list_agents tells which agents there are, and with status_filter deleted which there were",
+    "CONFLICT": "show_agent tells what the agent does now, wait_for_agents when that changes",
+    "UNAVAILABLE": "show_agent tells why; restart_agent brings back an agent that has ended",
+    "INTERNAL_ERROR": "show_agent tells how the agent is; what went wrong is in the hub's log",
+}
 
 
 def _translated(tool: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
@@ -162,9 +169,10 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
             str | None, Field(description="Which AI program: claude-code, codex, gemini, opencode, scripted, ...")
         ] = None,
         workspace: Annotated[str | None, Field(description="Name of an agent whose workspace to share")] = None,
-    ) -> AgentSummary:
+    ) -> NewAgent:
         """Create a coding agent in a git worktree of its own. Returns at once; it comes up in the background.
 
+        `notes` say what to know of its start, as that the repository has changes which the agent does not see.
         Follow it with wait_for_agents until its status is idle, or busy with its first task.
         """
         return await fleet.create(
@@ -196,7 +204,10 @@ def _add_fleet(server: FastMCP[Any], hub: Hub) -> None:
     @server.tool(annotations=_ENDS)
     @_translated
     async def delete_agent(agent_name: AgentName) -> Deleted:
-        """Delete an agent, also a busy one. Unsaved work is committed to a rescue ref first, which the answer names."""
+        """Delete an agent, also a busy one. Unsaved work is committed to a rescue ref first, which the answer names.
+
+        Call it again when done is false; for an agent that is deleted already it names that ref, too.
+        """
         return await hub.delete(agent_name, 20)
 
     @server.tool(annotations=_SAFE)

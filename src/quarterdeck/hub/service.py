@@ -60,8 +60,13 @@ class Hub:
         )
 
     async def delete(self, name: str, wait_seconds: float) -> Deleted:
-        """Delete an agent and wait some time for the end. Raises as `Fleet.delete` and `Fleet.deletion`."""
-        record = await self.fleet.deletion(await self.fleet.delete(name), wait_seconds)
+        """Delete an agent and wait some time for the end; for one that is deleted already, what became of its work.
+
+        Raises as `Fleet.delete` and `Fleet.deletion`; `NotFound` only where no agent of the name is remembered.
+        """
+        record = self.fleet.record_or_grave(name)
+        if record.deleted_at is None:
+            record = await self.fleet.deletion(await self.fleet.delete(name), wait_seconds)
         return Deleted(
             name=name,
             done=record.deleted_at is not None,

@@ -35,6 +35,7 @@ from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.stream import event_stream
 
 SUMMARY_CHARACTERS = 160
+LINK_CHARACTERS = 2048
 MAX_WAIT_SECONDS = 300
 OPEN_PATHS = ("/health", "/health/live", "/health/ready")
 
@@ -61,7 +62,7 @@ class NewReport(msgspec.Struct, forbid_unknown_fields=True):
 
     summary: str
     state: Literal["working", "idle", "complete", "failure"] = "working"
-    link: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
+    link: Annotated[str, msgspec.Meta(max_length=LINK_CHARACTERS)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +89,11 @@ _KEY = web.Param("Idempotency-Key", str, None, IDEMPOTENCY_MEANING, pattern=IDEM
 
 
 def make_report(summary: str, state: str, link: str | None) -> Report:
-    """A report, checked. Raises `Unprocessable` with both figures when the summary is too long."""
+    """A report, checked. Raises `Unprocessable` with both figures when the summary or the link is too long."""
     if len(summary) > SUMMARY_CHARACTERS:
         raise Unprocessable(f"the summary has {len(summary)} characters, at most {SUMMARY_CHARACTERS} are taken")
+    if link is not None and len(link) > LINK_CHARACTERS:
+        raise Unprocessable(f"the link has {len(link)} characters, at most {LINK_CHARACTERS} are taken")
     if not summary.strip():
         raise Unprocessable("the summary is empty")
     if state not in ("working", "idle", "complete", "failure"):

@@ -46,6 +46,7 @@ class Life:
         self.refused: str | None = None
         self.exited: ports.Exited | None = None
         self.buried = False
+        self.called_off = False  # ended by us for a cancel, which is no death of the program
         self._over = anyio.Event()
         self._grace_seconds = 0.0
         self._spec = spec
@@ -55,8 +56,9 @@ class Life:
         self._make_mcp = make_mcp
         self._cgroup = cgroup
 
-    def end(self, *, grace_seconds: float = 0) -> None:
+    def end(self, *, grace_seconds: float = 0, called_off: bool = False) -> None:
         """Ask for the end; the program gets SIGTERM and the grace where there is one."""
+        self.called_off = self.called_off or (called_off and not self.over)
         self._grace_seconds = grace_seconds
         self._over.set()
 

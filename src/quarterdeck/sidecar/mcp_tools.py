@@ -35,7 +35,9 @@ def make_server(session: Session, metadata: MetadataService) -> FastMCP[Any]:
         state: Annotated[
             Literal["working", "idle", "complete", "failure"], Field(description="Where the task stands")
         ] = "working",
-        link: Annotated[str | None, Field(description="Where the result can be seen, if anywhere")] = None,
+        link: Annotated[
+            str | None, Field(description="Where the result can be seen, if anywhere; at most 2048 characters")
+        ] = None,
     ) -> dict[str, Any]:
         """Tell the people in charge, in one line, how the current task goes."""
         try:

@@ -66,7 +66,7 @@ async def escalate(session: Session, life: Life, task_id: str) -> None:
                 await session.pulse.wait(session.pulse.revision)
         if session.runs(task_id) and session.life is life:
             session.note(f"task {task_id} did not obey the cancel within {seconds:g} s: its program is ended")
-            life.end(grace_seconds=min(seconds, _TERM_SECONDS))
+            life.end(grace_seconds=min(seconds, _TERM_SECONDS), called_off=True)
             group.cancel_scope.cancel()
 
 

@@ -148,7 +148,8 @@ class Session:
                 return self._rest("failed")
             if self._stop.is_set() or self.budget_reason:
                 continue
-            self.deaths.append(time.monotonic())
+            if self.life is None or not self.life.called_off:
+                self.deaths.append(time.monotonic())
             if len(self.deaths) == MAX_DEATHS and self.deaths[-1] - self.deaths[0] < DEATH_WINDOW_SECONDS:
                 ending = self.life.ending if self.life else ""
                 self.failure = f"the agent's program died {MAX_DEATHS} times within a minute, last: {ending}"

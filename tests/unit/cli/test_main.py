@@ -66,6 +66,30 @@ def test_errors_have_their_exit_codes(
     assert json.loads(told.err)["error"]["details"] == {"figure": 1}
 
 
+def test_an_agents_words_in_an_error_do_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    main.tell(errors.Conflict("it asks\nRun \x1b[2J?", hint="say \x1b]0;x\x07"), as_json=False)
+    assert capsys.readouterr().err == "error: it asks\nRun \\x1b[2J?\nhint:  say \\x1b]0;x\\x07\n"
+
+
+class Asking:
+    """A hub with an agent that asks something."""
+
+    def __init__(self, *titles: str) -> None:
+        items = [{"id": f"q{n}", "kind": "question", "title": title} for n, title in enumerate(titles)]
+        self.get = lambda *_: {"needs_attention": items}
+        self.post = lambda *_: items[0]
+
+
+def test_what_an_agent_asks_does_nothing_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for titles in (["tea \x1b[2J?\nhint: x"], ["tea \x1b[2J?\nhint: x", "coffee"]):
+        monkeypatch.setattr("quarterdeck.cli.agents.HubClient.find", lambda titles=titles: Asking(*titles))
+        assert main.run(["agents", "answer", "ada", "yes"]) == (0 if len(titles) == 1 else 4)
+        told = capsys.readouterr()
+        assert "tea \\x1b[2J? hint: x" in told.out + told.err
+
+
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run([]) == 2
     assert main.run(["no-such"]) == 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from quarterdeck.errors import Conflict
 from quarterdeck.events import Bus
 from quarterdeck.fleet.bringup import Crew
-from quarterdeck.fleet.model import AgentRecord, LinkView, summarize
+from quarterdeck.fleet.model import AgentRecord, LinkView, Unreachable, summarize
 from quarterdeck.fleet.queue import BusyLimit
 from quarterdeck.fleet.roster import Roster
 from quarterdeck.sidecar.model import SidecarFacts, Task
@@ -87,7 +87,8 @@ class Agents:
         self.change(
             name, current_task=replace(task, state="started", held=False), next_task=None, queue=0, status="busy"
         )
-        self.most = max(self.most, sum(1 for each in self.links if self.facts(each).current_task))
+        known = [link.view.facts for link in self.links.values() if link.view.facts is not None]
+        self.most = max(self.most, sum(1 for facts in known if facts.current_task))
 
     def end(self, name: str) -> None:
         task = self.facts(name).current_task
@@ -155,6 +156,39 @@ async def test_two_at_the_same_moment_do_not_share_a_place() -> None:
     agents = with_limit(1, "a", "b")
     assert not agents.limit.must_hold("a")
     assert agents.limit.must_hold("b"), "the place of a is taken though it does not show as busy yet"
+
+
+def test_a_refused_task_gives_back_only_its_own_place() -> None:
+    agents = with_limit(1, "a", "b")
+    with agents.limit.place_for("a") as hold:  # a task is on its way to a
+        assert not hold
+        with pytest.raises(Conflict), agents.limit.place_for("a"):
+            raise Conflict("a has a task already")
+        assert agents.limit.must_hold("b"), "the place of the first task is taken still"
+    agents = with_limit(1, "a", "b")
+    with pytest.raises(Conflict), agents.limit.place_for("a"):
+        raise Conflict("refused")
+    assert not agents.limit.must_hold("b"), "nobody has the place any more"
+
+
+@pytest.mark.anyio
+async def test_a_hub_that_begins_waits_until_it_knows_who_is_busy() -> None:
+    agents = with_limit(1, "a", "b", "c")
+    agents.give("a")
+    waits = agents.give("b")
+    agents.links["a"].view = LinkView()
+    await agents.limit._release()
+    assert waits.id not in agents.order, "a may be busy"
+    agents.change("b", next_task=None, queue=0)
+    assert agents.limit.must_hold("c")
+    assert agents.limit.is_reached_without("c")
+    assert not agents.limit.must_hold("a"), "it is given its first task before it is heard of"
+    agents = with_limit(1, "a", "b")
+    agents.give("a")
+    waits = agents.give("b")
+    agents.links["a"].view = LinkView(unreachable=Unreachable(reason="silent", since=1))
+    await agents.limit._release()
+    assert agents.order[-1] == waits.id, "one that cannot be reached holds nobody up for ever"
 
 
 @pytest.mark.anyio

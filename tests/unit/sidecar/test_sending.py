@@ -14,6 +14,7 @@ import pytest
 from provider_support import PROGRAMS
 from quarterdeck.errors import Conflict
 from quarterdeck.sidecar import facts
+from quarterdeck.sidecar import session as session_module
 from quarterdeck.sidecar.model import Report, Task
 from quarterdeck.sidecar.session import Session
 from support.session import give, living, new_session, until
@@ -69,6 +70,21 @@ async def test_a_cancelled_task_that_did_not_reach_the_program_is_never_sent(tmp
         await until(lambda: session.state == "running" and session.incarnation == 2)
         assert (await end_of(session, give(session, "@say well"))).state == "succeeded"
         assert not (tmp_path / "work" / "ran").exists()
+
+
+async def test_a_life_that_we_ended_for_a_cancel_is_no_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "MAX_DEATHS", 2)
+    session = new_session(tmp_path, cancel_seconds=0.1)
+    async with living(session):
+        for life in (1, 2):
+            await until(lambda number=life: (session.state, session.incarnation) == ("running", number))  # type: ignore[misc]
+            task = give(session, "@hang hard")
+            await until(lambda number=task.id: session.store.task(number).started_at)  # type: ignore[misc]
+            session.cancel(task.id)
+            assert (await end_of(session, task)).state == "canceled"
+        await until(lambda: session.state in ("running", "failed") and session.incarnation == 3)
+        assert (await end_of(session, give(session, "@say well"))).state == "succeeded"
+        assert not session.deaths
 
 
 async def test_sigterm_comes_before_sigkill(tmp_path: Path) -> None:

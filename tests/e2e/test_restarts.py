@@ -1,0 +1,104 @@
+"""Restarts that are not done at the first attempt: one that fails, one whose hub dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from quarterdeck.errors import Unavailable
+from quarterdeck.fleet import bringup
+from quarterdeck.fleet.backends.local import LocalBackend
+from support.hub import assert_nothing_left, configure, in_process, state_folder
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bringup, "_RESTART_SECONDS", (0.05,))
+    start, attempts, works = LocalBackend.start, 0, False
+
+    async def sometimes(self: LocalBackend, *given: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        if not works:
+            raise Unavailable("no process can be made now")
+        await start(self, *given)
+
+    async def several(more: int) -> None:
+        with anyio.fail_after(20):
+            wanted = attempts + more
+            while attempts < wanted:
+                await anyio.sleep(0.01)
+
+    configure(repo)
+    with state_folder() as state:
+        async with in_process(repo, state) as hub:
+            await hub.create("phoenix", restart="always")
+            await hub.until_status("phoenix", "idle")
+            monkeypatch.setattr(LocalBackend, "start", sometimes)
+            os.kill(hub.sidecar_pid("phoenix"), signal.SIGKILL)
+            await several(3)
+            line = await hub.until("phoenix", lambda a: a["status"] == "failed" and "no process" in a["failure"])
+            assert line["failure"].startswith("no process can be made now")
+            works = True
+            line = await hub.until_status("phoenix", "idle")
+            assert line["failure"] is None
+            # What a person wants counts for more.
+            works = False
+            os.kill(hub.sidecar_pid("phoenix"), signal.SIGKILL)
+            await several(2)
+            await hub.post("/api/agents/phoenix/stop")
+            async with hub.fleet.crew._locks["phoenix"]:
+                before = attempts
+            with anyio.fail_after(5):
+                await hub.fleet.crew._restart_later("phoenix", "again")  # ends by itself
+            assert attempts == before
+            await hub.post("/api/agents/phoenix/restart")
+            await several(1)
+            await hub.until("phoenix", lambda a: a["status"] == "failed")
+            works = True
+            await hub.post("/api/agents/phoenix/restart")
+            await hub.until_status("phoenix", "idle")
+            works = False
+            os.kill(hub.sidecar_pid("phoenix"), signal.SIGKILL)
+            await several(2)
+        works = True
+        async with in_process(repo, state) as hub:  # the next hub goes on with it
+            await hub.until_status("phoenix", "idle")
+            assert (await hub.http.delete("/api/agents/phoenix")).json()["done"]
+        await assert_nothing_left(state)
+
+
+async def test_a_restart_that_was_promised_is_done_by_the_next_hub(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = anyio.Event()
+
+    async def never(self: LocalBackend, *given: Any, **more: Any) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    configure(repo)
+    with state_folder() as state:
+        async with in_process(repo, state) as hub:
+            await hub.create("ada")
+            await hub.until_status("ada", "idle")
+            before = await hub.show("ada")
+            monkeypatch.setattr(LocalBackend, "stop", never)
+            await hub.post("/api/agents/ada/restart")
+            with anyio.fail_after(10):
+                await begun.wait()
+        monkeypatch.undo()
+        async with in_process(repo, state) as hub:
+            await hub.until_status("ada", "idle")
+            after = await hub.show("ada")
+            assert after["sidecar_pid"] != before["sidecar_pid"]
+            assert after["incarnation"] == before["incarnation"] + 1
+            record = hub.fleet.records.get("ada")
+            assert record is not None
+            assert record.restart_asked_at is None
+            assert (await hub.http.delete("/api/agents/ada")).json()["done"]
+        await assert_nothing_left(state)
