@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,18 +40,32 @@ def _unmount(folder: Path) -> None:
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """No room is left on a folder's file system meanwhile: one file takes all of it."""
+    """No room is left on a folder's file system meanwhile: one file takes all of it, also what a process that lives
+    there gives back (a file that it could not write whole, say)."""
     filler = folder / "filler"
     descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
-    try:
+    over = threading.Event()
+
+    def fill() -> None:
         while os.statvfs(folder).f_bavail:
             try:
                 os.write(descriptor, b"x" * 4096)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
-                break  # a process that lives there took the last page
+                break  # somebody was quicker
+
+    def keep_full() -> None:
+        while not over.wait(0.001):
+            fill()
+
+    fill()
+    keeper = threading.Thread(target=keep_full, daemon=True)
+    keeper.start()
+    try:
         yield
     finally:
+        over.set()
+        keeper.join()
         os.close(descriptor)
         filler.unlink()
