@@ -19,6 +19,7 @@ from quarterdeck.errors import StorageRefused
 from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.spec import DATABASE_FILE
 from quarterdeck.sidecar.store import Store
+from support.mounts import filled
 from support.session import WAIT_FOR_GO, give, living, new_session, until
 from support.sidecar import sidecar
 
@@ -193,31 +194,27 @@ async def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> N
         facts = await side.until(status="idle")
         task = await side.task(WAIT_FOR_GO + "\n@say " + "much " * 4000 + "\n@run touch said")
         await side.until(status="busy", activity="working")
-        filler = small_disk / "filler"
-        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"x" * 4096)
-        # What is journaled already may be overwritten in place: go on until nothing is taken any more.
-        with anyio.fail_after(60):
-            while (await side.http.post("/v1/report", json={"summary": "x" * 160})).status_code != 507:
-                pass
-        (side.workspace / "go").touch()
-        with anyio.fail_after(60):
-            while not (side.workspace / "said").exists() or "wait for room" not in str(
-                (await side.get("/health"))["problems"]
-            ):
-                await anyio.sleep(0.02)
+        with filled(small_disk):
+            # What is journaled already may be overwritten in place: go on until nothing is taken any more.
+            with anyio.fail_after(60):
+                while (await side.http.post("/v1/report", json={"summary": "x" * 160})).status_code != 507:
+                    pass
+            (side.workspace / "go").touch()
+            with anyio.fail_after(60):
+                while not (side.workspace / "said").exists() or "wait for room" not in str(
+                    (await side.get("/health"))["problems"]
+                ):
+                    await anyio.sleep(0.02)
 
-        async def waiting() -> object:
-            return re.findall(r"(\d+) change\(s\) wait for room", str((await side.get("/health"))["problems"]))
+            async def waiting() -> object:
+                return re.findall(r"(\d+) change\(s\) wait for room", str((await side.get("/health"))["problems"]))
 
-        await settled(waiting)
-        os.kill(facts["agent_pid"], signal.SIGKILL)
-        await side.until(status="starting")
-        await side.get("/v1/log")
-        refused = await side.http.post("/v1/tasks", json={"description": "@say more", "queue": True})
-        assert refused.status_code == 507
-        filler.unlink()
+            await settled(waiting)
+            os.kill(facts["agent_pid"], signal.SIGKILL)
+            await side.until(status="starting")
+            await side.get("/v1/log")
+            refused = await side.http.post("/v1/tasks", json={"description": "@say more", "queue": True})
+            assert refused.status_code == 507
         assert (await side.end_of(task))["state"] == "succeeded"
         after = await side.until(status="idle")
         assert (after["incarnation"], after["sidecar_pid"]) == (facts["incarnation"] + 1, facts["sidecar_pid"])
