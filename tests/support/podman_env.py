@@ -112,8 +112,8 @@ def prefix(word: str = "qdt") -> Iterator[str]:
 def sweep(name: str) -> None:
     """Remove everything of podman's whose name begins with `name`."""
     if found := [each for each in podman("ps", "-a", "--format", "{{.Names}}").split() if each.startswith(name)]:
-        # With what uses its network: podman would leave it otherwise.
-        podman("rm", "-f", "--depend", "-t", "0", *found, check=False)
+        # With what uses its network, and its anonymous volumes: podman would leave them otherwise.
+        podman("rm", "-f", "-v", "--depend", "-t", "0", *found, check=False)
     for kind in ("volume", "secret"):
         if left := [each for each in podman(kind, "ls", "--format", "{{.Name}}").split() if each.startswith(name)]:
             podman(kind, "rm", *left, check=False)
