@@ -15,7 +15,7 @@ from quarterdeck.serving import run_uvicorn
 from support.hub import whole_process
 from support.sidecar import sidecar
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 # What an idle connection is kept for by a client of httpx that is not told otherwise, which ours are not.
 CLIENT_SECONDS = httpx2.Limits().keepalive_expiry
 

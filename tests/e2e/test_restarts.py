@@ -15,7 +15,7 @@ from quarterdeck.fleet import bringup
 from quarterdeck.fleet.backends.local import LocalBackend
 from support.hub import assert_nothing_left, configure, in_process, state_folder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

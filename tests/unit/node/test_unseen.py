@@ -96,6 +96,7 @@ async def test_a_deploy_replaces_a_container_whose_end_podman_missed(options: Ag
         assert (await agent.get_service_status(name)).drift == ()
 
 
+@pytest.mark.slow
 async def test_data_that_a_new_container_would_not_have_is_left_to_a_person(options: AgentOptions, name: str) -> None:
     with podman_env.image_with_volume(name) as image:
         async with NodeAgent.open(replace(options, monitor=QUICK)) as agent:
@@ -115,6 +116,7 @@ async def test_data_that_a_new_container_would_not_have_is_left_to_a_person(opti
             podman("volume", "rm", volume)
 
 
+@pytest.mark.slow
 async def test_what_could_not_be_made_anew_at_once_is_tried_again(
     options: AgentOptions, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
