@@ -103,10 +103,8 @@ nor false), `!KEY`.
 request for changes becomes a task for the agent: failing checks once per head commit, a review once, for at most
 `attempts` commits without success (then the event `PullRequestGivenUp` says so), never for a closed request. What was
 told, and to whom, is remembered in the metadata of every agent on the request under `pull_request_feedback`, so that no
-second agent is told while the first does not answer. The tasks themselves stand in the agent's history
-(`qd agents history`) with the request as their origin. That it was given up does not, for it is no task: it stands
-under `gave_up` of that fact, in the hub's log, in `events.jsonl` of the state folder, and in the stream
-`GET /api/events`.
+second agent is told while the first does not answer. All of it is in the agent's history (`qd agents history`): the
+tasks with the request as their origin, and a note when it was given up, which stands in its log, too.
 """
 
 

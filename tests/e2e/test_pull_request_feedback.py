@@ -31,6 +31,7 @@ class Agent:
     name: str
     service: MetadataService
     tasks: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     async def metadata(self) -> Mapping[str, Any]:
         answer = await self.service.read(fresh=True)
@@ -50,6 +51,9 @@ class Port:
 
     async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
         raise Conflict(f"task {task_id} is over already")
+
+    async def note(self, agent: str, text: str, *, idempotency_key: str) -> None:
+        self._agents[agent].notes.setdefault(idempotency_key, text)
 
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         await self._agents[agent].service.write(values)
@@ -110,6 +114,7 @@ async def test_from_the_forge_to_a_task(
             forge.check("acme/shop", pull.sha, "unit", "failure")
             assert await rounds() == expected
         assert alice.service.fact(MEMORY_KEY).value["gave_up"] == ["checks"]
+        assert "its checks failed again after 2 tasks" in next(iter(alice.notes.values()))
         assert events[-1] == GivenUp("alice", "checks", f"{forge.url.partition('://')[2]}/acme/shop#{pull.number}")
         forge.review("acme/shop", pull.number, "carol", "CHANGES_REQUESTED", "tests, please")
         assert await rounds() == 3

@@ -438,6 +438,7 @@ async def test_a_stale_incarnation_changes_nothing(idle: Sidecar) -> None:
         f"/v1/tasks/{held['id']}/withdraw": {},
         "/v1/attention/any": {"answer": "x"},
         "/v1/report": {"summary": "stale"},
+        "/v1/notes": {"key": "stale", "text": "stale"},
         "/v1/stop": {},
     }
     for path, body in calls.items():

@@ -243,16 +243,16 @@ def _the_only_one(hub: HubClient, name: str, words_of_answer: str, *, may_ask: b
 @click.option("--page-size", type=int, default=20, show_default=True, help="Tasks a page, 1 to 100.")
 @as_json
 def history(name: str, page: int, page_size: int, as_json: bool) -> None:
-    """The tasks of an agent, newest first; also of a deleted one."""
+    """The tasks of an agent, newest first, and what was noted beside them; also of a deleted one."""
     found = HubClient.find().get(path_of(name, "tasks"), page=page, page_size=page_size)
     if as_json:
         emit(found)
         return
     from quarterdeck.cli import render
 
-    if found["tasks"]:
+    if found["tasks"] or found["notes"]:
         render.show(render.tasks_table(found))
-    else:
+    if not found["tasks"]:
         click.echo(f"agent {name} has had no task" if page == 1 else f"there is no page {page}")
 
 

@@ -184,7 +184,14 @@ def tasks_table(history: Json) -> RenderableType:
         )
         if task["detail"]:
             made.add_row("", "", "", "", "", cut(words.shorten(task["detail"], 100), "dim"))
-    return Group(made, *_page_line(history))
+    notes = [_note_line(note, now) for note in history["notes"]]
+    return Group(*([made] if history["tasks"] else []), *notes, *_page_line(history))
+
+
+def _note_line(note: Json, now: float) -> RenderableType:
+    return Text.assemble(
+        ("note ", "bold yellow"), (f"{words.ago(note['at'], now)}  ", "dim"), words.plain(note["text"])
+    )
 
 
 def _page_line(page: Json) -> list[RenderableType]:

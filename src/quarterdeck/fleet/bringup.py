@@ -312,12 +312,12 @@ class Crew:
         if facts.current_task is None:
             return
         try:
-            found, _ = await run_sync(partial(offline.tasks, self.backend(record).folder(record), offset=0, limit=50,
-                                              dead=True))  # fmt: skip
+            folder = self.backend(record).folder(record)
+            page = await run_sync(partial(offline.tasks, folder, offset=0, limit=50, dead=True))
         except QuarterdeckError as error:
             log.warning("what agent %s was at is not known: %s", record.name, error.message)
             return
-        last = next((task for task in found if task.id == facts.current_task.id), None)
+        last = next((task for task in page.tasks if task.id == facts.current_task.id), None)
         if last is not None and self._last.get(record.name, LinkView()).facts is facts:
             self._last[record.name] = LinkView(facts=replace(facts, current_task=None, last_task=last))
             self.roster.look(record.name)

@@ -128,5 +128,12 @@ class _Port:
     async def withdraw_task(self, agent: str, task_id: str, reason: str) -> None:
         await self._fleet.withdraw_task(agent, task_id, reason)
 
+    async def note(self, agent: str, text: str, *, idempotency_key: str) -> None:
+        try:
+            await (await self._fleet.client(agent)).add_note(text, key=idempotency_key)
+        except NotFound:
+            # A sidecar of an earlier Quarterdeck; what it cannot keep must not hold back the rest of the feedback.
+            log.warning("agent %s keeps no notes until it is restarted: %s", agent, text)
+
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         await self._fleet.store_metadata(agent, values)

@@ -42,10 +42,11 @@ _NO_LINK = LinkView()
 
 @dataclass(frozen=True, kw_only=True)
 class TaskHistory:
-    """A page of an agent's tasks, newest first."""
+    """A page of an agent's tasks, newest first; `notes` tell what happened beside them in their time."""
 
     agent: str
     tasks: list[Task]
+    notes: list[LogEntry]
     page: int
     page_size: int
     total_count: int
@@ -160,12 +161,13 @@ class Looking(Collecting):
         if found is None:
             dead = name not in self.crew.links  # with a link, nobody knows: it may only be slow
             read = partial(offline.tasks, dead=dead, deleted=self.records.get(name) is None)
-            tasks, total = await self._offline(name, read, offset, page_size)
-            if not total and (called_off := called_off_task(self.record_or_grave(name))) is not None:
-                tasks, total = [called_off] if page == 1 else [], 1
+            found = await self._offline(name, read, offset, page_size)
+            if not found.total_count and (called_off := called_off_task(self.record_or_grave(name))) is not None:
+                found = replace(found, tasks=[called_off] if page == 1 else [], total_count=1)
         else:
-            tasks, total = [self._limit.with_position(name, t) for t in found.tasks], found.total_count
-        return TaskHistory(agent=name, tasks=tasks, **_paging(page, page_size, total))
+            found = replace(found, tasks=[self._limit.with_position(name, t) for t in found.tasks])
+        paging = _paging(page, page_size, found.total_count)
+        return TaskHistory(agent=name, tasks=found.tasks, notes=found.notes, **paging)
 
     async def log(self, name: str, *, page: int, page_size: int) -> LogHistory:
         """An agent's conversation and tool calls, newest first; also when its sidecar does not run."""
@@ -188,9 +190,7 @@ class Looking(Collecting):
             log.info("the history of %s is read from its file: %s", name, error.message)
             return None
 
-    async def _offline(
-        self, name: str, read: Callable[..., tuple[list[T], int]], offset: int, limit: int
-    ) -> tuple[list[T], int]:
+    async def _offline(self, name: str, read: Callable[..., T], offset: int, limit: int) -> T:
         record = self.record_or_grave(name)
         living = record.deleted_at is None
         folder = self._backend.folder(record) if living else self.records.grave(record)

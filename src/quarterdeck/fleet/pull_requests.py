@@ -288,6 +288,10 @@ class FeedbackPort(Protocol):
         """Cancel a task that waits. Raises `Conflict` (it runs or is over), `NotFound`, else `QuarterdeckError`."""
         ...
 
+    async def note(self, agent: str, text: str, *, idempotency_key: str) -> None:
+        """Note something in the agent's history, once for each key. Raises `QuarterdeckError`."""
+        ...
+
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         """Store facts with the agent, durably. Raises `QuarterdeckError`."""
         ...
@@ -347,7 +351,9 @@ class FeedbackRounds:
                 waiting[task.event] = (decision.agent, task_id)
             if decision.remember is None:
                 return
-            done += [GivenUp(decision.agent, kind, decision.remember.request) for kind in decision.given_up]
+            for kind in decision.given_up:
+                await self._note_given_up(decision.agent, kind, decision.remember)
+                done.append(GivenUp(decision.agent, kind, decision.remember.request))
             memory = decision.remember.without(taken_back)
             memory = replace(memory, waiting={**memory.waiting, **waiting})
             # The one that is told first: it is the one that decides when only one of them was reached.
@@ -355,6 +361,17 @@ class FeedbackRounds:
                 await self._port.set_metadata(agent, {MEMORY_KEY: memory.to_value()})
         except QuarterdeckError as error:
             log.warning("feedback for %s waits: %s", decision.agent, error.message)
+
+    async def _note_given_up(self, agent: str, kind: str, memory: Memory) -> None:
+        count = memory.attempts.get(kind, 0)
+        what = "its checks failed" if kind == "checks" else "changes were asked for"
+        until = "its checks pass" if kind == "checks" else "it is approved"
+        await self._port.note(
+            agent,
+            f"Pull request {memory.request}: {what} again after {count} {'task' if count == 1 else 'tasks'}; no more"
+            f" are given for that until {until}. A person has to look.",
+            idempotency_key=f"{memory.request}@{memory.heads.get(kind, '')}:{kind}:given-up",
+        )
 
     async def _withdrawn(self, decision: Decision) -> tuple[dict[str, tuple[str, str]], list[str]]:
         """Take tasks back; those whose agent could not be asked, to be asked the next round, and the events of those

@@ -25,6 +25,7 @@ from quarterdeck.sidecar.model import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_MEANING,
     Attention,
+    LogEntry,
     LogPage,
     Report,
     SidecarFacts,
@@ -36,6 +37,7 @@ from quarterdeck.sidecar.stream import event_stream
 
 SUMMARY_CHARACTERS = 160
 LINK_CHARACTERS = 2048
+NOTE_CHARACTERS = 2000
 MAX_WAIT_SECONDS = 300
 OPEN_PATHS = ("/health", "/health/live", "/health/ready")
 
@@ -63,6 +65,13 @@ class NewReport(msgspec.Struct, forbid_unknown_fields=True):
     summary: str
     state: Literal["working", "idle", "complete", "failure"] = "working"
     link: Annotated[str, msgspec.Meta(max_length=LINK_CHARACTERS)] | None = None
+
+
+class NewNote(msgspec.Struct, forbid_unknown_fields=True):
+    """Something that happened beside the tasks, for a person to read; the same key again notes nothing new."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=NOTE_CHARACTERS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +136,8 @@ class SidecarApi:
             route("POST", "/v1/tasks", self.add_task,
                   "Give a task (200 when Idempotency-Key was used before: the same task)", body=NewTask, answer=Task,
                   status=201, also=(200,), query=(_FENCE,), headers=(_KEY,), errors=(Conflict, StorageRefused)),
-            route("GET", "/v1/tasks", self.tasks, "Tasks, newest first", answer=TaskPage, query=(
+            route("GET", "/v1/tasks", self.tasks, "Tasks, newest first, and the notes of their time", answer=TaskPage,
+                  query=(
                 web.Param("offset", int, 0, "how many to pass over", minimum=0),
                 web.Param("limit", int, 20, "how many to give", minimum=1, maximum=100))),
             route("GET", "/v1/tasks/{id}", self.task, "One task", answer=Task, errors=(NotFound,), query=(
@@ -143,6 +153,10 @@ class SidecarApi:
                 web.Param("cursor", int, None, "entries older than this id", minimum=1),
                 web.Param("offset", int, 0, "how many to pass over", minimum=0),
                 web.Param("limit", int, 20, "how many to give", minimum=1, maximum=100))),
+            route("POST", "/v1/notes", self.add_note,
+                  "Note in the log and the history what happened beside the tasks (200 when it was there already)",
+                  body=NewNote, answer=LogEntry, status=201, also=(200,), query=(_FENCE,),
+                  errors=(Conflict, StorageRefused)),
             route("GET", "/v1/events", self.events, "What happens, as server-sent events, from any point",
                   media_type="text/event-stream", query=(
                       web.Param("after", int, 0, "the number of the last event known", minimum=0),
@@ -218,8 +232,8 @@ class SidecarApi:
 
     async def tasks(self, call: web.Call) -> TaskPage:
         """`GET /v1/tasks`."""
-        tasks, total = self._session.store.tasks(offset=call.query["offset"], limit=call.query["limit"])
-        return TaskPage(tasks=[self._session.turns.with_position(t) for t in tasks], total_count=total)
+        page = self._session.store.tasks(offset=call.query["offset"], limit=call.query["limit"])
+        return replace(page, tasks=[self._session.turns.with_position(t) for t in page.tasks])
 
     async def task(self, call: web.Call) -> Task:
         """`GET /v1/tasks/{id}`."""
@@ -249,6 +263,12 @@ class SidecarApi:
         )
         cursor = entries[-1].id if len(entries) == query["limit"] and entries[-1].id > 1 else None
         return LogPage(entries=entries, total_count=total, next_cursor=cursor)
+
+    async def add_note(self, call: web.Call) -> Response:
+        """`POST /v1/notes`: 201 for a new note, 200 for the one that the key made before."""
+        self._fence(call)
+        note, new = self._session.add_note(call.body.text, key=call.body.key)
+        return web.json_response(note, 201 if new else 200)
 
     async def events(self, call: web.Call) -> StreamingResponse:
         """`GET /v1/events`."""

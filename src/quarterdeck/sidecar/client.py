@@ -182,12 +182,16 @@ class SidecarClient:
         )
 
     async def tasks(self, *, offset: int, limit: int) -> TaskPage:
-        """Tasks, newest first."""
+        """Tasks, newest first, and the notes of their time."""
         return await self.call(TaskPage, "GET", "/v1/tasks", params={"offset": offset, "limit": limit})
 
     async def log(self, *, offset: int, limit: int) -> LogPage:
         """Log entries, newest first."""
         return await self.call(LogPage, "GET", "/v1/log", params={"offset": offset, "limit": limit})
+
+    async def add_note(self, text: str, *, key: str) -> None:
+        """Note what happened beside the tasks; with the same `key` again, nothing new is noted."""
+        await self.request("POST", "/v1/notes", body={"key": key, "text": text})
 
     async def cancel(self, task_id: str, *, incarnation: int | None = None) -> Task:
         """Ask for the end of a task."""

@@ -54,7 +54,7 @@ class Database:
             return
         with self.transaction():
             for number in range(version + 1, SCHEMA_VERSION + 1) if version else ():
-                self.db.execute(STEPS[number])
+                self.db.execute(STEPS.get(number, ""))
             for statement in TABLES.split(";\n"):
                 self.db.execute(statement)
             self.db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")

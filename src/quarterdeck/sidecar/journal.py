@@ -11,6 +11,7 @@ from quarterdeck.sidecar.model import MAX_LOG_TEXT, Event, LogEntry, cut
 
 KEPT_EVENTS = 50_000
 KEPT_LOG = 50_000
+_SELECT_LOG = "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log "
 
 
 class Journal(Database):
@@ -99,18 +100,47 @@ class Journal(Database):
         """Entries, newest first (those with an id below `before`), and how many there are in all."""
         (total,) = self.db.execute("SELECT count(*) FROM log").fetchone()
         rows = self.db.execute(
-            "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log"
-            " WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit OFFSET :offset",
+            _SELECT_LOG + "WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit OFFSET :offset",
             {"before": before, "limit": limit, "offset": offset},
         )
-        entries = [
-            LogEntry(
-                id=r[0], at=r[1], updated_at=r[2], incarnation=r[3], task_id=r[4], kind=r[5], text=r[6],
-                data=msgspec.json.decode(r[7]),
-            )
-            for r in rows
-        ]  # fmt: skip
-        return entries, int(total)
+        return list(map(_entry, rows)), int(total)
+
+    def add_note(self, text: str, *, key: str, incarnation: int) -> tuple[LogEntry, bool]:
+        """Note something that happened beside the tasks, once for each `key` of all lives; whether it is new."""
+        found = self._note(key)
+        if found is not None:
+            return found, False
+        with self.transaction():
+            self.log("note", text, incarnation=incarnation, ref=_ref(key))
+            self.add_event("note", {"text": text}, incarnation=incarnation)
+            kept = self._note(key)
+        assert kept is not None
+        return kept, True
+
+    def _note(self, key: str) -> LogEntry | None:
+        row = self.db.execute(_SELECT_LOG + "WHERE kind='note' AND ref=?", (_ref(key),)).fetchone()
+        return _entry(row) if row else None
+
+    def notes(self, *, since: float, before: float | None, limit: int = 100) -> list[LogEntry]:
+        """The notes of a time, newest first: what happened beside the tasks."""
+        rows = self.db.execute(
+            _SELECT_LOG + "WHERE kind='note' AND at >= :since AND (:before IS NULL OR at < :before)"
+            " ORDER BY at DESC, id DESC LIMIT :limit",
+            {"since": since, "before": before, "limit": limit},
+        )
+        return list(map(_entry, rows))
+
+
+def _ref(key: str) -> str:
+    return f"note:{key}"
+
+
+def _entry(row: tuple[Any, ...]) -> LogEntry:
+    entry, at, updated_at, incarnation, task_id, kind, text, data = row
+    return LogEntry(
+        id=entry, at=at, updated_at=updated_at, incarnation=incarnation, task_id=task_id, kind=kind, text=text,
+        data=msgspec.json.decode(data),
+    )  # fmt: skip
 
 
 def dumps(value: Any) -> str:

@@ -188,10 +188,11 @@ def cut(text: str, characters: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPage:
-    """Tasks, newest first."""
+    """Tasks, newest first. `notes` tell what happened beside them in their time, newest first, at most 100."""
 
     tasks: list[Task]
     total_count: int
+    notes: list[LogEntry] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from quarterdeck.errors import Unavailable
-from quarterdeck.sidecar.model import LogEntry, SidecarFacts, Task, after_death
+from quarterdeck.sidecar.model import LogEntry, SidecarFacts, TaskPage, after_death
 from quarterdeck.sidecar.spec import DATABASE_FILE
 from quarterdeck.sidecar.store import Store
 
@@ -31,17 +32,15 @@ def _store(folder: Path) -> Iterator[Store | None]:
         raise Unavailable(f"the agent's history cannot be read: {error}") from error
 
 
-def tasks(
-    folder: Path, *, offset: int, limit: int, dead: bool = False, deleted: bool = False
-) -> tuple[list[Task], int]:
-    """Tasks, newest first, and how many there are. Raises `Unavailable` when the file cannot be read.
+def tasks(folder: Path, *, offset: int, limit: int, dead: bool = False, deleted: bool = False) -> TaskPage:
+    """Tasks, newest first, and the notes of their time. Raises `Unavailable` when the file cannot be read.
 
     `dead` says that the sidecar is certainly dead: what it was at is told as the lost task that it is.
     `deleted` says that nothing of it will ever run again.
     """
     with _store(folder) as store:
-        found, total = store.tasks(offset=offset, limit=limit) if store else ([], 0)
-    return ([after_death(task, deleted=deleted) for task in found] if dead or deleted else found), total
+        page = store.tasks(offset=offset, limit=limit) if store else TaskPage(tasks=[], total_count=0)
+    return replace(page, tasks=[after_death(t, deleted=deleted) for t in page.tasks]) if dead or deleted else page
 
 
 def log_entries(folder: Path, *, offset: int, limit: int) -> tuple[list[LogEntry], int]:
@@ -58,7 +57,7 @@ def facts(folder: Path, name: str, provider: str) -> SidecarFacts | None:
     with _store(folder) as store:
         if store is None:
             return None
-        found, _ = store.tasks(offset=0, limit=1)
+        found = store.tasks(offset=0, limit=1).tasks
         waiting = [task for task in store.open_tasks() if task.sent_at is None]
         return SidecarFacts(
             agent=name,

@@ -1,6 +1,6 @@
 """The tables of an agent's SQLite file, `agent.db`. Times are seconds since the epoch."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS incarnations (
@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS log (
     data TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS log_refs ON log (incarnation, ref) WHERE ref IS NOT NULL;
+CREATE INDEX IF NOT EXISTS log_notes ON log (at) WHERE kind = 'note';
 
 CREATE TABLE IF NOT EXISTS attention (
     id TEXT PRIMARY KEY,
@@ -79,5 +80,5 @@ CREATE TABLE IF NOT EXISTS facts (
 ) STRICT;
 """
 
-# From the version before to each, for files that an earlier Quarterdeck made.
+# From the version before to each, for files that an earlier Quarterdeck made; what is new as a whole comes with TABLES.
 STEPS = {2: "ALTER TABLE attention ADD COLUMN closed_because TEXT"}

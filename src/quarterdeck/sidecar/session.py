@@ -28,7 +28,7 @@ from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.backlog import Backlog, Deed
 from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.life import Life, MakeMcp, MakeProvider
-from quarterdeck.sidecar.model import FINAL, Attention, Report, SessionState, Task, more_budget, over_budget
+from quarterdeck.sidecar.model import FINAL, Attention, LogEntry, Report, SessionState, Task, more_budget, over_budget
 from quarterdeck.sidecar.pulse import Pulse
 from quarterdeck.sidecar.spec import LaunchSpec
 from quarterdeck.sidecar.store import Store
@@ -373,6 +373,17 @@ class Session:
         """Tell the user something that happened beside the tasks."""
         self.notes.append(text)
         self.record(partial(deeds.noted, self, text, self.incarnation))
+
+    def add_note(self, text: str, *, key: str) -> tuple[LogEntry, bool]:
+        """Note for somebody else, once for each key, what happened beside the tasks; whether it is new.
+
+        Raises `StorageRefused`.
+        """
+        entry, new = self.store.add_note(text, key=key, incarnation=self.incarnation)
+        if new:
+            self.notes.append(text)
+            self.pulse.beat()
+        return entry, new
 
     def heard(self) -> None:
         """Something happened with the agent: from here on its silence is counted."""

@@ -14,7 +14,7 @@ import msgspec
 
 from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.sidecar.journal import Journal, dumps
-from quarterdeck.sidecar.model import FINAL, Attention, Report, Task, TaskState, UsageTotals
+from quarterdeck.sidecar.model import FINAL, Attention, Report, Task, TaskPage, TaskState, UsageTotals
 
 _TASK_COLUMNS = (
     "id, description, origin, state, held, queued_at, sent_at, accepted_at, started_at, ended_at,"
@@ -175,11 +175,20 @@ class Store(Journal):
             raise NotFound(f"there is no task {task_id!r}")
         return _task(row)
 
-    def tasks(self, *, offset: int, limit: int) -> tuple[list[Task], int]:
-        """Tasks, newest first, and how many there are in all."""
+    def tasks(self, *, offset: int, limit: int) -> TaskPage:
+        """Tasks, newest first, how many there are in all, and the notes of their time."""
         (total,) = self.db.execute("SELECT count(*) FROM tasks").fetchone()
-        rows = self.db.execute(f"SELECT {_TASK_COLUMNS} FROM tasks ORDER BY seq DESC LIMIT ? OFFSET ?", (limit, offset))
-        return [_task(row) for row in rows], int(total)
+        # One more at the newer end: what was noted until that came belongs to this page.
+        newer = min(offset, 1)
+        rows = self.db.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks ORDER BY seq DESC LIMIT ? OFFSET ?", (limit + newer, offset - newer)
+        )
+        found = [_task(row) for row in rows]
+        before, page = (found[0].queued_at if newer and found else None), found[newer:]
+        if offset and not page:
+            return TaskPage(tasks=[], total_count=total)
+        since = page[-1].queued_at if offset + len(page) < total else 0.0
+        return TaskPage(tasks=page, total_count=total, notes=self.notes(since=since, before=before))
 
     def open_tasks(self) -> list[Task]:
         """Those not ended, oldest first."""

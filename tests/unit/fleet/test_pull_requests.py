@@ -197,6 +197,7 @@ class Port:
         self.tasks: dict[str, str] = {}
         self.memory: dict[str, Any] = {}
         self.fails_to_remember = False
+        self.notes: dict[str, str] = {}
         self.withdrawn: list[tuple[str, str, str]] = []
         self.unwilling: type[QuarterdeckError] | None = None
 
@@ -207,6 +208,9 @@ class Port:
 
     async def give_task(self, agent: str, prompt: str, *, title: str, idempotency_key: str) -> str:
         return self.tasks.setdefault(idempotency_key, f"task-{len(self.tasks)}")
+
+    async def note(self, agent: str, text: str, *, idempotency_key: str) -> None:
+        self.notes.setdefault(idempotency_key, text)
 
     async def set_metadata(self, agent: str, values: Mapping[str, Any]) -> None:
         if self.fails_to_remember:
@@ -246,6 +250,30 @@ async def test_giving_up_is_reported_once() -> None:
     for head in ("b", "c", "d"):
         told += await rounds.round([remembering(agent("a", pull_request_head=head * 40), port.memory[MEMORY_KEY])])
     assert told == [GivenUp("a", "checks", "h/o/r#7")]
+    [(key, text)] = port.notes.items()
+    assert key == f"h/o/r#7@{'a' * 12}:checks:given-up"
+    assert text.startswith("Pull request h/o/r#7: its checks failed again after 1 task;")
+
+
+@pytest.mark.anyio
+async def test_a_giving_up_that_cannot_be_remembered_is_noted_once_and_the_next_one_again() -> None:
+    port = Port()
+    await FeedbackRounds(port, attempts=1).round([agent("a")])
+    before = port.memory[MEMORY_KEY]
+    port.fails_to_remember = True
+    for _ in range(2):  # two hubs, one after the other
+        told = await FeedbackRounds(port, attempts=1).round(
+            [remembering(agent("a", pull_request_head="b" * 40), before)]
+        )
+        assert told == [GivenUp("a", "checks", "h/o/r#7")]
+    assert len(port.notes) == 1
+    port.fails_to_remember = False
+    rounds = FeedbackRounds(port, attempts=1)
+    states = [{"pull_request_head": "b" * 40}, {"pull_request_check_status": "passing"}]
+    states += [{"pull_request_head": head * 40} for head in "cd"]
+    for state in states:
+        await rounds.round([remembering(agent("a", **state), port.memory[MEMORY_KEY])])
+    assert [key[8:9] for key in port.notes] == ["a", "c"]
 
 
 CLOSED = {"pull_request_state": "merged"}

@@ -14,7 +14,7 @@ from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
 from quarterdeck.sidecar import offline, ports
 from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.conversation import Conversation
-from quarterdeck.sidecar.model import Report
+from quarterdeck.sidecar.model import Report, TaskPage
 from quarterdeck.sidecar.providers import make_provider
 from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.spec import DATABASE_FILE, LaunchSpec
@@ -53,8 +53,7 @@ def test_the_key_gives_the_same_task(store: Store) -> None:
     assert again == first
     with pytest.raises(Conflict, match="t1"):
         store.add_task("t3", "something else", key="k", origin="", held=False)
-    _, total = store.tasks(offset=0, limit=10)
-    assert total == 1
+    assert store.tasks(offset=0, limit=10).total_count == 1
 
 
 def test_a_task_ends_once(store: Store) -> None:
@@ -125,6 +124,71 @@ def test_a_cancel_that_was_asked_for_before_a_death_is_a_cancel(store: Store) ->
     assert store.task(task.id).state == "canceled"
 
 
+# -- notes ------------------------------------------------------------------------------------------------
+
+
+def test_a_note_is_taken_once_in_all_lives(store: Store) -> None:
+    first, new = store.add_note("look", key="k", incarnation=1)
+    again, second = store.add_note("look again", key="k", incarnation=2)
+    assert (new, second, again) == (True, False, first)
+    assert (first.kind, first.text, first.incarnation) == ("note", "look", 1)
+    assert [e.data for e in store.events_after(0) if e.kind == "note"] == [{"text": "look"}]
+    full(store)
+    with pytest.raises(StorageRefused):
+        store.add_note("x" * 100_000, key="other", incarnation=2)
+    room(store)
+    assert store.add_note("y", key="other", incarnation=2)[1]
+
+
+def test_each_page_of_tasks_has_the_notes_of_its_time(tmp_path: Path) -> None:
+    clock = iter(range(1000))
+    store = Store(tmp_path / DATABASE_FILE, clock=lambda: float(next(clock)))
+    store.log("note", "before all", incarnation=1)
+    for n in range(5):
+        add(store, f"t{n}")
+        store.log("note", f"after t{n}", incarnation=1)
+        store.log("text", "no note", incarnation=1)
+
+    def page(offset: int, limit: int) -> tuple[list[str], list[str]]:
+        found = store.tasks(offset=offset, limit=limit)
+        assert found.total_count == 5
+        return [t.id for t in found.tasks], [n.text for n in found.notes]
+
+    assert page(0, 2) == (["t4", "t3"], ["after t4", "after t3"])
+    assert page(2, 2) == (["t2", "t1"], ["after t2", "after t1"])
+    assert page(4, 2) == (["t0"], ["after t0", "before all"])
+    assert page(0, 9)[1][-1] == "before all"
+    assert page(6, 2) == ([], [])
+    store.close()
+    kept = offline.tasks(tmp_path, offset=0, limit=1, dead=True)
+    assert [n.text for n in kept.notes] == ["after t4"]
+
+
+def test_notes_of_an_agent_that_had_no_task(store: Store) -> None:
+    store.add_note("look", key="k", incarnation=1)
+    found = store.tasks(offset=0, limit=5)
+    assert ([n.text for n in found.notes], found.tasks, found.total_count) == (["look"], [], 0)
+
+
+def test_the_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    file = tmp_path / DATABASE_FILE
+    store = Store(file)
+    store.log("note", "from before", incarnation=1)
+    for statement in (
+        "DROP INDEX log_notes",
+        "ALTER TABLE attention DROP COLUMN closed_because",
+        "PRAGMA user_version=1",
+    ):
+        store.db.execute(statement)
+    store.close()
+    after = Store(file)
+    plan = after.db.execute("EXPLAIN QUERY PLAN SELECT id FROM log WHERE kind='note' AND at >= 0").fetchall()
+    assert "log_notes" in str(plan)
+    after.forget_attention()
+    assert [n.text for n in after.notes(since=0, before=None)] == ["from before"]
+    after.close()
+
+
 # -- questions --------------------------------------------------------------------------------------------
 
 
@@ -171,17 +235,17 @@ def test_a_file_that_no_disk_takes_is_not_called_damaged(tmp_path: Path) -> None
 
 
 def test_offline(tmp_path: Path) -> None:
-    assert offline.tasks(tmp_path, offset=0, limit=5) == ([], 0)
+    assert offline.tasks(tmp_path, offset=0, limit=5) == TaskPage(tasks=[], total_count=0)
     (tmp_path / DATABASE_FILE).touch()  # a sidecar is just making it
-    assert offline.tasks(tmp_path, offset=0, limit=5) == ([], 0)
+    assert offline.tasks(tmp_path, offset=0, limit=5) == TaskPage(tasks=[], total_count=0)
     (tmp_path / DATABASE_FILE).unlink()
     made = Store(tmp_path / DATABASE_FILE)
     add(made)
     made.log("note", "hello", incarnation=0)
     # Beside the writer, and after it ended in good order.
-    assert [t.id for t in offline.tasks(tmp_path, offset=0, limit=5)[0]] == ["t1"]
+    assert [t.id for t in offline.tasks(tmp_path, offset=0, limit=5).tasks] == ["t1"]
     made.close()
-    assert [t.id for t in offline.tasks(tmp_path, offset=0, limit=5)[0]] == ["t1"]
+    assert [t.id for t in offline.tasks(tmp_path, offset=0, limit=5).tasks] == ["t1"]
     assert [e.text for e in offline.log_entries(tmp_path, offset=0, limit=5)[0]] == ["hello"]
 
 
