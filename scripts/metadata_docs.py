@@ -1,16 +1,19 @@
 """Writes docs/metadata.md: each call with curl, and the answer of a run made here and now.
 
-    python scripts/metadata_docs.py
+    python scripts/metadata_docs.py [--check]
 
-Starts a sample repository, a scripted forge with one pull request, and `qd metadata serve`.
+Starts a sample repository, a scripted forge with one pull request, and `qd metadata serve`. With --check nothing is
+written; exit code 1 shows where the page tells something else than the run, moments, figures and hashes apart.
 """
 # ruff: noqa: E501 - the page is prose
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
@@ -27,7 +31,10 @@ from quarterdeck.scripted.forge import scripted_forge
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metadata.md"
 TOKEN = "this-is-the-token"
 SHOWN = "http://127.0.0.1:7411"
-LONGEST = 1400
+LONGEST = 1300
+# What differs from run to run, and what stands for it where two runs are compared.
+PASSING = ((r"^date: .*", "date"), (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"), (r"\b(?=[a-f]*\d)[0-9a-f]{7,40}\b", "HASH"),
+           (r"\d+(\.\d+)?(e-?\d+)?", "N"))  # fmt: skip
 
 INTRODUCTION = """# Metadata
 
@@ -108,11 +115,28 @@ tasks with the request as their origin, and a note when it was given up, which s
 """
 
 
+def steady(text: str) -> str:
+    """A text without what differs from run to run."""
+    for pattern, name in PASSING:
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    return text
+
+
+def shortened(answer: str) -> str:
+    """As much of a long answer as is shown, cut at the same line in every run."""
+    lines, used = answer.split("\n"), 0
+    for number, line in enumerate(lines):
+        used += len(steady(line)) + 1
+        if used > LONGEST:
+            return "\n".join([*lines[:number], "..."])
+    return answer
+
+
 class Page:
     """The page as it grows."""
 
     def __init__(self, real: str, folder: Path) -> None:
-        self._real = real
+        self.real = real
         self._folder = folder
         self.text = INTRODUCTION
 
@@ -125,14 +149,13 @@ class Page:
         shown = " ".join(shlex.quote(a) if not a.startswith("$") else a for a in arguments)
         shown = shown if token else f"-H 'Authorization:' {shown}"
         shows = ["-H", f"Authorization: Bearer {TOKEN}"] if token else []
-        command = ["curl", "-s", *shows, *arguments[:-1], self._real + arguments[-1]]
+        command = ["curl", "-s", *shows, *arguments[:-1], self.real + arguments[-1]]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-        answer = done.stdout.replace(self._real, SHOWN).replace(str(self._folder), "DIR").strip()
+        answer = done.stdout.replace(self.real, SHOWN).replace(str(self._folder), "DIR").strip()
         if pretty:
             with contextlib.suppress(ValueError):
                 answer = json.dumps(json.loads(answer), indent=2, ensure_ascii=False)
-        if len(answer) > LONGEST:
-            answer = answer[:LONGEST].rpartition("\n")[0] + "\n..."
+        answer = shortened(answer)
         head, _, path = shown.rpartition(" ")
         call = f"curl {head} $URL{path}" if head else f"curl $URL{path}"
         self.text += f"\n```\n$ {call}\n{answer}\n```\n"
@@ -164,7 +187,7 @@ def write(page: Page, workspace: Path) -> None:
         "A `snapshot` is the whole picture: what it does not name is gone. It comes again to a reader that fell more than\n"
         "2,048 changes behind.",
     )
-    revision = page_revision(page)
+    revision = asked(page, "/metadata?keys=x")["meta"]["revision"]
     page_write(page, workspace)
     page.curl("-N", "--max-time", "1", f"/metadata/watch?since={revision}", pretty=False)
     page.section("Health and figures")
@@ -177,15 +200,22 @@ def write(page: Page, workspace: Path) -> None:
     page.curl("/metrics", pretty=False)
 
 
-def page_revision(page: Page) -> int:
-    """The revision now."""
-    done = subprocess.run(
-        ["curl", "-s", "-H", f"Authorization: Bearer {TOKEN}", page._real + "/metadata?keys=x"],
-        capture_output=True,
-        check=True,
-    )
-    revision: int = json.loads(done.stdout)["meta"]["revision"]
-    return revision
+def asked(page: Page, path: str) -> dict[str, Any]:
+    """An answer that is not shown."""
+    command = ["curl", "-s", "-H", f"Authorization: Bearer {TOKEN}", page.real + path]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def until_collected(page: Page) -> None:
+    """Wait for what the forge says, which comes last."""
+    for _ in range(200):
+        found = asked(page, "/metadata?keys=pull_request_check_status")["data"]
+        if any(entry["value"] == "failing" for entry in found.values()):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the server has not collected the pull request within 20 s")
 
 
 def page_write(page: Page, workspace: Path) -> None:
@@ -194,8 +224,8 @@ def page_write(page: Page, workspace: Path) -> None:
     time.sleep(0.5)
 
 
-async def main() -> None:
-    """The run."""
+async def main(check: bool) -> int:
+    """The run; 1 when the page was to be checked, and tells something else."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with scripted_forge() as forge:
@@ -208,7 +238,14 @@ async def main() -> None:
                 f'[metadata.github]\nhosts = ["{forge.url.partition("://")[2]}"]\napi = "{forge.url}"\n'
                 'token_file = "../forge-token"\n'.replace("..", str(folder))
             )
-            await run_sync(run, folder, workspace)
+            text = await run_sync(run, folder, workspace) + REFERENCE
+    if not check:
+        PAGE.write_text(text)
+        return 0
+    told, now = (steady(each).splitlines() for each in (PAGE.read_text(), text))
+    differing = list(difflib.unified_diff(told, now, str(PAGE.name), "a run of now", lineterm=""))
+    print(*differing, sep="\n", end="\n" if differing else "")
+    return 1 if differing else 0
 
 
 def prepare(folder: Path, workspace: Path, remote: str) -> None:
@@ -228,8 +265,8 @@ def prepare(folder: Path, workspace: Path, remote: str) -> None:
         subprocess.run(["git", *arguments], cwd=workspace, check=True)
 
 
-def run(folder: Path, workspace: Path) -> None:
-    """Start the server, make the calls, write the page."""
+def run(folder: Path, workspace: Path) -> str:
+    """Start the server and make the calls; the page's text."""
     code = "import sys; from quarterdeck.cli.metadata import group; group(sys.argv[1:])"
     command = [sys.executable, "-c", code, "serve", "--workspace", str(workspace), "--port", "0", "--agent", "alice",
                "--token-file", str(folder / "token")]  # fmt: skip
@@ -238,14 +275,14 @@ def run(folder: Path, workspace: Path) -> None:
         assert process.stdout is not None
         url = process.stdout.readline().strip().removesuffix("/metadata")
         try:
-            time.sleep(2)
             page = Page(url, folder)
+            until_collected(page)
             write(page, workspace)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(10)
-    PAGE.write_text(page.text + REFERENCE)
+    return page.text
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    sys.exit(anyio.run(main, sys.argv[1:] == ["--check"]))

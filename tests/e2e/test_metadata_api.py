@@ -17,6 +17,7 @@ import pytest
 from metadata_server import SCRIPT, Server, running
 
 from quarterdeck.metadata.server import MetadataServer
+from support.mounts import mounted
 
 TOKEN = "the-token-of-this-test-42"
 
@@ -301,6 +302,26 @@ def test_metrics_and_health(client: httpx2.Client) -> None:
     assert health["stored_keys"] == 1
 
 
+def test_fastmcp_is_imported_when_it_is_first_used(tmp_path: Path, repo: Path) -> None:
+    log = tmp_path / "log"
+
+    def imported() -> bool:
+        lines = [line for line in log.read_text().splitlines() if line.startswith("import time:")]
+        assert any(line.endswith("quarterdeck.metadata.server") for line in lines)
+        return any(line.rpartition("|")[2].strip() == "fastmcp" for line in lines)
+
+    started = running(repo, tmp_path / "a", log=log, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    with started as server, server.client() as client:
+        client.put("/metadata/k", json={"value": 1}).raise_for_status()
+        client.get("/metadata?fresh=true").raise_for_status()
+        assert not imported()
+        given = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": given}
+        headers = {"Accept": "application/json, text/event-stream"}
+        client.post("/mcp", json=call, headers=headers, follow_redirects=True).raise_for_status()
+        assert imported()
+
+
 def test_the_tools_for_mcp_clients(server: Server) -> None:
     script = """
 import sys, asyncio, json
@@ -376,12 +397,7 @@ def test_declared_fields_take_effect_without_a_restart(client: httpx2.Client, re
 
 
 def test_a_full_disk_refuses_writes_and_serves_reads(tmp_path: Path, repo: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(small)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("mounting a small file system is not allowed here")
-    try:
+    with mounted(tmp_path / "small", "size=256k") as small:
         with running(repo, small / "a", log=tmp_path / "log") as server, server.client() as client:
             client.put("/metadata/kept", json={"value": 1}).raise_for_status()
             (small / "filler").write_bytes(b"x" * 150_000)
@@ -404,8 +420,6 @@ def test_a_full_disk_refuses_writes_and_serves_reads(tmp_path: Path, repo: Path)
         with running(repo, small / "a", log=tmp_path / "log") as server, server.client() as client:
             assert client.put("/metadata/again", json={"value": 2}).status_code == 507
             assert client.get("/metadata/again").json()["value"] == 1
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_reads_go_on_while_many_write(server: Server) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput, NotFound, Unavailable
 from quarterdeck.fleet.facts import Gathered, parse_filter
-from quarterdeck.fleet.metadata import Ended, Starting, gather
+from quarterdeck.fleet.metadata import AT_ONCE, Ended, Starting, gather
 from quarterdeck.metadata.model import iso
 
 
@@ -101,6 +101,17 @@ async def test_every_kind_of_silence_is_told_apart() -> None:
     assert found[5].clock_off_seconds == pytest.approx(3600, abs=2)
     assert "within 3 s" in (found[1].error or "")
     assert "refused" in (found[2].error or "")
+
+
+@pytest.mark.anyio
+async def test_by_default_all_that_hang_together_cost_less_than_two_seconds() -> None:
+    sources = [Source(f"h{n}", "hangs") for n in range(AT_ONCE)] + [Source(f"a{n}") for n in range(20)]
+    began = time.monotonic()
+    found = await gather([*sources, *(Source(f"x{n}", "hangs") for n in range(2 * AT_ONCE))])
+    assert 1.0 <= time.monotonic() - began < 2.8  # 1.8 s, and what a busy machine adds
+    assert [g.state for g in found[AT_ONCE : AT_ONCE + 20]] == ["known"] * 20
+    assert found[0].error == "no answer within 1 s"
+    assert found[-1].error == "no answer within the 1.8 s for all"
 
 
 @pytest.mark.anyio

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from quarterdeck.errors import StorageRefused
 from quarterdeck.sidecar.session import Session
 from quarterdeck.sidecar.spec import DATABASE_FILE
 from quarterdeck.sidecar.store import Store
-from support.mounts import filled
+from support.mounts import filled, mounted
 from support.session import WAIT_FOR_GO, give, living, new_session, until
 from support.sidecar import sidecar
 
@@ -160,17 +159,8 @@ async def test_it_can_be_stopped(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "small", "size=3m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 async def test_a_disk_that_is_full_from_the_start_is_told_as_such(small_disk: Path) -> None:
