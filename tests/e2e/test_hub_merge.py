@@ -41,3 +41,29 @@ async def test_a_merge_goes_on_without_its_client(repo: Path, tmp_path: Path, co
             assert git(hub.repo, "rev-parse", "main") == before
             assert "check" in outcome["failure"]
             assert '"event":"MergeFailed"' in events
+
+
+@pytest.mark.parametrize(("method", "merges"), [("merge", 1), ("rebase", 0)])
+async def test_the_method_decides_whether_history_stays_a_line(repo: Path, method: str, merges: int) -> None:
+    async with whole(repo, CONFIG) as hub:
+        await hub.create("ada", "@write a.txt hello\n@commit add a")
+        await hub.until_done("ada")
+        git(
+            hub.repo,
+            "-c",
+            "user.name=T",
+            "-c",
+            "user.email=t@example.invalid",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "x",
+        )
+        meanwhile = git(hub.repo, "rev-parse", "main")
+        async with hub.mcp() as client:
+            done = await client.call_tool("merge_agent_work", {"agent_name": "ada", "method": method})
+        assert done.structured_content["commits"] == 1
+        assert git(hub.repo, "show", "main:a.txt") == "hello"
+        assert git(hub.repo, "rev-list", "--count", "--merges", "main") == str(merges)
+        assert git(hub.repo, "rev-parse", "main^1") == meanwhile

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import anyio
 import pytest
 
 from quarterdeck.errors import Unavailable
+from quarterdeck.events import AgentFailed, Event
 from quarterdeck.fleet import bringup
 from quarterdeck.fleet.backends.local import LocalBackend
 from support.hub import assert_nothing_left, configure, in_process, state_folder
@@ -35,9 +38,19 @@ async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monk
             while attempts < wanted:
                 await anyio.sleep(0.01)
 
+    # What a hub leaves that dies in the moment in which it tells of a failure.
+    left: list[tuple[float | None, bool]] = []
+
+    def told(event: Event, publish: Callable[[Event], None]) -> None:
+        if isinstance(event, AgentFailed) and (record := hub.fleet.records.get("phoenix")) is not None:
+            left.append((record.failed_at, record.gone_at is not None))
+        publish(event)
+
     configure(repo)
     with state_folder() as state:
         async with in_process(repo, state) as hub:
+            bus = hub.fleet.bus
+            monkeypatch.setattr(bus, "publish", partial(told, publish=bus.publish))
             await hub.create("phoenix", restart="always")
             await hub.until_status("phoenix", "idle")
             monkeypatch.setattr(LocalBackend, "start", sometimes)
@@ -45,6 +58,7 @@ async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monk
             await several(3)
             line = await hub.until("phoenix", lambda a: a["status"] == "failed" and "no process" in a["failure"])
             assert line["failure"].startswith("no process can be made now")
+            assert set(left) == {(None, True)}
             works = True
             line = await hub.until_status("phoenix", "idle")
             assert line["failure"] is None
@@ -58,11 +72,11 @@ async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monk
             with anyio.fail_after(5):
                 await hub.fleet.crew._restart_later("phoenix", "again")  # ends by itself
             assert attempts == before
+            # A restart by hand that fails is tried again like any other.
             await hub.post("/api/agents/phoenix/restart")
-            await several(1)
+            await several(2)
             await hub.until("phoenix", lambda a: a["status"] == "failed")
             works = True
-            await hub.post("/api/agents/phoenix/restart")
             await hub.until_status("phoenix", "idle")
             monkeypatch.setattr(bringup, "_RESTART_SECONDS", (600,))
             os.kill(hub.sidecar_pid("phoenix"), signal.SIGKILL)

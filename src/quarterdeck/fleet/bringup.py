@@ -133,13 +133,21 @@ class Crew:
             return
         reason = f"{error.message} ({error.hint})" if error.hint else error.message
         log.warning("agent %s: %s", name, reason)
+        # One that was up before is tried again and again, by the next hub, too: it is gone, not failed for good.
+        again = _is_kept_up(record) and record.failed_at is None and record.task_given_at is not None
+        now = time.time()
         # Not to be refused by the disk, which may be what failed: nobody stands behind this.
-        self._records.note(name, failed_at=time.time(), failure=reason, deleting_at=None, deleted_at=None)
+        if again:
+            self._records.note(name, gone_at=now, gone_reason=reason)
+        else:
+            self._records.note(name, failed_at=now, failure=reason, deleting_at=None, deleted_at=None)
         self._bus.publish(AgentFailed(agent=name, reason=reason))
         try:
             await self.stop(name)
         except Exception:
             log.exception("agent %s could not be ended", name)
+        if again and self._tasks is not None:
+            self._tasks.start_soon(self._restart_later, name, reason, name=f"restart-{name}")
 
     async def _write_noted(self) -> None:
         while True:
@@ -335,9 +343,9 @@ class Crew:
             self.roster.look(record.name)
 
     async def _restart_later(self, name: str, died: str) -> None:
-        """Restart a dead one, after a while that grows, until it is up or a person wants it otherwise.
+        """Restart a dead one after a while, which grows; one that cannot be restarted is failed, and comes here again.
 
-        As long as there is no room, or nothing else helps, it stays failed and says why.
+        As long as there is no room, it stays failed and says why.
         """
         while True:
             count, last = self._restarts.get(name, (0, 0.0))
@@ -345,7 +353,7 @@ class Crew:
             self._restarts[name] = (count + 1, time.time())
             await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
             record = self._records.get(name)
-            if record is None or record.gone_at is None or record.wanted == "stopped":
+            if record is None or record.gone_at is None or not _is_kept_up(record):
                 return
             try:
                 self._check_room()
@@ -353,10 +361,17 @@ class Crew:
                 self._records.note(name, gone_reason=f"{died}; it is restarted when there is room: {error.message}")
                 self.roster.look(name)
             else:
-                await self._guarded(self.restart, name)
-                record = self._records.get(name)
-                if record is None or record.failed_at is None or record.wanted == "stopped":
-                    return
-                died = record.failure or died
-                self._records.note(name, gone_at=time.time(), gone_reason=died, failed_at=None, failure=None)
-                self.roster.look(name)
+                await self._guarded(self._bring_back, name)
+                return
+
+    async def _bring_back(self, name: str) -> None:
+        """Restart a dead one that nobody has brought back, or stopped, meanwhile."""
+        record = self._records.get(name)
+        if record is not None and record.gone_at is not None and _is_kept_up(record):
+            await self.restart(name)
+
+
+def _is_kept_up(record: AgentRecord) -> bool:
+    """Whether the agent is to be brought back by itself whenever it is gone."""
+    ended = record.deleting_at is not None or record.canceled_at is not None or record.wanted == "stopped"
+    return record.restart == "always" and not ended

@@ -36,10 +36,11 @@ class AgentRecord:
 
     `id` is unique for ever, `name` among the living. `shares` names the agent whose workspace this one
     works in. `wanted` is what the operator wants of its sidecar. `started_at` is when the backend last
-    started that, `gone_at` when the hub saw it gone without having been told to go. `task_given_at` is when
-    the first task (if there is one) was known to be with the sidecar, which is not given it again then;
-    `task_canceled_at` when it was canceled before. `restart_asked_at` is set until what ran before a restart
-    has ended. `removal_notes` tell of the deletion, `notes` of the rest.
+    started that, `gone_at` when the hub saw it gone without having been told to go, or last failed to bring
+    it back by itself. `task_given_at` is when the first task (if there is one) was known to be with the
+    sidecar, which is not given it again then; `task_canceled_at` when it was canceled before.
+    `restart_asked_at` is set until what ran before a restart has ended. `removal_notes` tell of the
+    deletion, `notes` of the rest.
     """
 
     id: str
