@@ -268,6 +268,7 @@ async def test_a_giving_up_that_cannot_be_remembered_is_noted_once_and_the_next_
         assert told == [GivenUp("a", "checks", "h/o/r#7")]
     assert len(port.notes) == 1
     port.fails_to_remember = False
+    port.unwilling = Conflict  # each task has run
     rounds = FeedbackRounds(port, attempts=1)
     states = [{"pull_request_head": "b" * 40}, {"pull_request_check_status": "passing"}]
     states += [{"pull_request_head": head * 40} for head in "cd"]

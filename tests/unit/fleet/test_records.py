@@ -109,7 +109,7 @@ def test_a_deleted_one_keeps_its_history_and_frees_its_name(tmp_path: Path) -> N
     assert not (tmp_path / "agents" / "a").exists()
     (grave,) = again(tmp_path).deleted()
     assert grave == done
-    assert [t.id for t in offline.tasks(records.grave(grave), offset=0, limit=5)[0]] == ["t"]
+    assert [t.id for t in offline.tasks(records.grave(grave), offset=0, limit=5).tasks] == ["t"]
     records.create(record("a", id="a-2"))
     assert again(tmp_path).get("a") == record("a", id="a-2")
 
@@ -150,7 +150,7 @@ def test_a_crash_at_any_step_of_the_burial(tmp_path: Path, monkeypatch: pytest.M
         next_hub.bury(left)
     assert again(tmp_path).all() == []
     (grave,) = next_hub.deleted()
-    assert [t.id for t in offline.tasks(next_hub.grave(grave), offset=0, limit=5)[0]] == ["t"]
+    assert [t.id for t in offline.tasks(next_hub.grave(grave), offset=0, limit=5).tasks] == ["t"]
 
 
 def test_a_grave_is_forgotten(tmp_path: Path) -> None:
