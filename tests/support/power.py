@@ -1,7 +1,8 @@
 """A folder as a power cut would leave it: the real one goes on, and a model beside it knows what is on the disk.
 
-Of a file that is what was synced, or was written to a descriptor with O_DSYNC. Of the folder it is the names of its
-last fsync; what was made, renamed, linked or removed since may be there or not.
+Of a file that is what was synced, or was written to a descriptor with O_DSYNC; the rest of it is there or not. Of the
+folder it is the names of its last fsync; of what was made, renamed, linked or removed since, the first few are there,
+or all but one.
 """
 
 from __future__ import annotations
@@ -37,12 +38,31 @@ class Disk:
         self._ignored = ignored
         self._names = {path.name: _File(path.read_bytes()) for path in folder.iterdir()}
         self._names_on_disk = dict(self._names)
+        self._pending: list[dict[str, _File | None]] = []
         self._open: dict[int, tuple[_File | None, int]] = {}
 
     def after_a_cut(self) -> Iterator[dict[str, bytes]]:
         """The folders that may be found when the power goes now: names to contents."""
-        for names in (self._names_on_disk, self._names):
-            yield {name: file.on_disk for name, file in names.items()}
+        pending = self._pending
+        kept = [pending[:count] for count in range(len(pending) + 1)]
+        kept += [pending[:left_out] + pending[left_out + 1 :] for left_out in range(len(pending) - 1)]
+        for changes in kept:
+            names: dict[str, _File | None] = dict(self._names_on_disk)
+            for change in changes:
+                names |= change
+            found = {name: file for name, file in names.items() if file is not None}
+            yield {name: file.on_disk for name, file in found.items()}
+            if any(file.on_disk != file.now for file in found.values()):
+                yield {name: bytes(file.now) for name, file in found.items()}
+
+    def _change(self, **names: _File | None) -> None:
+        """Names that come, go or change together."""
+        self._pending.append(names)
+        for name, file in names.items():
+            if file is None:
+                self._names.pop(name, None)
+            else:
+                self._names[name] = file
 
     @contextmanager
     def followed(self, after_each: Callable[[], None]) -> Iterator[None]:
@@ -71,7 +91,9 @@ class Disk:
             self._open[descriptor] = (None, flags)
         if (name := self._mine(path)) is None:
             return False
-        file = self._names.setdefault(name, _File())
+        if name not in self._names:
+            self._change(**{name: _File()})
+        file = self._names[name]
         if flags & os.O_TRUNC:
             file.now.clear()
         self._open[descriptor] = (file, flags)
@@ -102,7 +124,7 @@ class Disk:
             return False
         file, _flags = self._open[descriptor]
         if file is None:
-            self._names_on_disk = dict(self._names)
+            self._names_on_disk, self._pending = dict(self._names), []
         else:
             file.sync()
         return True
@@ -112,14 +134,18 @@ class Disk:
     def _did_link(self, _: None, source: Any, target: Any) -> bool:
         if (name := self._mine(target)) is None:
             return False
-        self._names[name] = self._names[str(self._mine(source))]
+        self._change(**{name: self._names[str(self._mine(source))]})
         return True
 
     def _did_replace(self, _: None, source: Any, target: Any) -> bool:
         if (name := self._mine(target)) is None:
             return False
-        self._names[name] = self._names.pop(str(self._mine(source)))
+        before = str(self._mine(source))
+        self._change(**{name: self._names[before], before: None})
         return True
 
     def _did_unlink(self, _: None, path: Any, *__: Any) -> bool:
-        return (name := self._mine(path)) is not None and self._names.pop(name, None) is not None
+        if (name := self._mine(path)) is None or name not in self._names:
+            return False
+        self._change(**{name: None})
+        return True

@@ -14,10 +14,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.errors import Conflict, QuarterdeckError, StorageRefused
-from quarterdeck.metadata import model
+from quarterdeck.metadata import durable, model
 
 SCHEMA_VERSION = 1
 FILE = "metadata.json"
@@ -80,6 +79,8 @@ class Loaded:
     needs_fold: bool = False
     # Something on the disk cannot be believed: the next fold must not make it the last good copy.
     afresh: bool = False
+    # Of that, what could not be kept aside yet: the next fold must not replace it before.
+    unkept: list[Path] = field(default_factory=list)
 
     def distrust(self, problem: str) -> None:
         """Tell a problem, and have the next fold write everything anew."""
@@ -93,7 +94,7 @@ def lock(folder: Path) -> int:
     Raises `Conflict` when another process has it, `StorageRefused` when the folder cannot be written.
     """
     try:
-        _make_folder(folder)
+        durable.make_folder(folder)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno in _READ_ONLY and (folder / LOCK).exists():
@@ -111,14 +112,6 @@ def lock(folder: Path) -> int:
             hint="stop the other, or give this one a folder of its own",
         ) from None
     return descriptor
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder and those above it, durably: a file in a folder that a power cut takes away is lost too."""
-    absent = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for place in absent:
-        _sync_folder(place.parent)
 
 
 _READ_ONLY = frozenset({1, 13, 30})  # EPERM, EACCES, EROFS
@@ -152,12 +145,12 @@ def _snapshot(path: Path, found: Loaded) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        found.distrust(f"{path.name} cannot be read ({error.strerror}); it is kept as {_keep_aside(path)}")
+        found.distrust(f"{path.name} cannot be read ({error.strerror}); it is {_keep_aside(path, found)}")
         return None
     try:
         return _fitting(path, _checked_snapshot(data), found)
     except _Unreadable as error:
-        found.distrust(f"{path.name} {error}; it is kept as {_keep_aside(path)}")
+        found.distrust(f"{path.name} {error}; it is {_keep_aside(path, found)}")
         return None
 
 
@@ -187,7 +180,7 @@ def _fitting(path: Path, snapshot: Snapshot, found: Loaded) -> Snapshot:
         names = ", ".join(ascii(key[:100]) for key in unfit[:5])
         found.distrust(
             f"{path.name} has {len(unfit)} entries that can be no facts ({names}); they are left out,"
-            f" and it is kept as {_keep_aside(path)}"
+            f" and it is {_keep_aside(path, found)}"
         )
     return msgspec.structs.replace(snapshot, entries=fit)
 
@@ -221,18 +214,24 @@ def asides(folder: Path) -> list[str]:
         return []
 
 
-def _keep_aside(path: Path) -> str:
+def _keep_aside(path: Path, found: Loaded) -> str:
+    """Keep a file that cannot be read under another name; what became of it, in words."""
+    try:
+        return f"kept as {_kept_aside(path)}"
+    except OSError as error:
+        found.unkept.append(path)
+        return f"left as it is, and kept aside before it is replaced ({error.strerror})"
+
+
+def _kept_aside(path: Path) -> str:
+    """The other name of a file. Raises `OSError` when the disk does not take it."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     for number in range(1000):
         aside = path.with_name(f"{path.name}{ASIDE}{stamp}-{number}")
         if not aside.exists():
             break
     # A second name, not a move: nothing is lost should we be killed before the next fold replaces the first.
-    with contextlib.suppress(OSError):
-        try:
-            os.link(path, aside)
-        except OSError:
-            shutil.copy2(path, aside)
+    durable.second_name(path, aside)
     return aside.name
 
 
@@ -242,7 +241,7 @@ def _replay(path: Path, found: Loaded) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        found.distrust(f"{path.name} cannot be read ({error.strerror}); it is kept as {_keep_aside(path)}")
+        found.distrust(f"{path.name} cannot be read ({error.strerror}); it is {_keep_aside(path, found)}")
         return
     lines = data.split(b"\n")
     torn = lines.pop()  # what follows the last line end was being written when the end came: never answered
@@ -251,7 +250,7 @@ def _replay(path: Path, found: Loaded) -> None:
         found.needs_fold = True
     if bad:
         shown = ", ".join(map(str, bad[:5]))
-        found.distrust(f"{path.name} has {len(bad)} unreadable lines ({shown}); it is kept as {_keep_aside(path)}")
+        found.distrust(f"{path.name} has {len(bad)} unreadable lines ({shown}); it is {_keep_aside(path, found)}")
 
 
 def _apply(line: bytes, found: Loaded) -> bool:
@@ -280,12 +279,14 @@ def line_of(record: Record) -> bytes:
 class Journal:
     """The open journal. After a failed append it is shortened to its last good end.
 
-    `afresh` (see `Loaded`): what is on the disk is not kept as the last good copy by the next fold.
+    `afresh` (see `Loaded`): what is on the disk is not kept as the last good copy by the next fold, which keeps
+    what is `unkept` aside first.
     """
 
-    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
+    def __init__(self, folder: Path, *, afresh: bool = False, unkept: Sequence[Path] = ()) -> None:
         self._folder = folder
         self.afresh = afresh
+        self._unkept = list(unkept)
         self._descriptor: int | None = None
         self.size = 0
         self._torn = False
@@ -317,15 +318,23 @@ class Journal:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_DSYNC", os.O_SYNC)
-            path = self._folder / JOURNAL
-            self._descriptor = os.open(path, flags, 0o600)
-            self.size = _end_of_lines(path)
-            if self.size != os.fstat(self._descriptor).st_size:
-                self._torn = True  # a line that was never answered: what comes next must not be glued to it
-                self._cut(self._descriptor)
-            _sync_folder(self._folder)
+            self._descriptor = self._opened()
         return self._descriptor
+
+    def _opened(self) -> int:
+        """The file, ready to be appended to; one that cannot be got ready is closed, and as it was."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_DSYNC", os.O_SYNC)
+        descriptor = os.open(self._folder / JOURNAL, flags, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            self.size = _end_of_lines(descriptor, size)
+            if self.size != size:
+                self._cut(descriptor)  # a line that was never answered: what comes next must not be glued to it
+            durable.sync_folder(self._folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def fold(self, snapshot: Snapshot) -> None:
         """Make `snapshot` the JSON file and start an empty journal; the ones before are kept as `.previous`,
@@ -337,25 +346,28 @@ class Journal:
         new = self._folder / (FILE + NEW)
         link = self._folder / (FILE + ".link")
         try:
+            while self._unkept:
+                _kept_aside(self._unkept[0])
+                del self._unkept[0]
             text = msgspec.json.format(_raw.encode(snapshot), indent=2) + b"\n"
-            _write_durably(new, text)
+            durable.write(new, text)
             if file.exists() and not self.afresh:
                 link.unlink(missing_ok=True)
-                os.link(file, link)
+                durable.second_name(file, link)
                 link.replace(self._folder / (FILE + PREVIOUS))
             new.replace(file)
-            _sync_folder(self._folder)
+            durable.sync_folder(self._folder)
             if self.afresh:
-                _write_durably(link, text)
+                durable.write(link, text)
                 link.replace(self._folder / (FILE + PREVIOUS))
-                _sync_folder(self._folder)
+                durable.sync_folder(self._folder)
             self.close()
             if self.afresh:
                 (self._folder / (JOURNAL + PREVIOUS)).unlink(missing_ok=True)
                 journal.unlink(missing_ok=True)
             elif journal.exists():
                 journal.replace(self._folder / (JOURNAL + PREVIOUS))
-            _sync_folder(self._folder)
+            durable.sync_folder(self._folder)
             self.size, self._torn, self.afresh = 0, False, False
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -369,17 +381,15 @@ class Journal:
             self._descriptor = None
 
 
-def _end_of_lines(path: Path) -> int:
+def _end_of_lines(descriptor: int, size: int) -> int:
     """The length of the file up to its last line end."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            begin = max(0, end - 65536)
-            file.seek(begin)
-            found = file.read(end - begin).rfind(b"\n")
-            if found >= 0:
-                return begin + found + 1
-            end = begin
+    end = size
+    while end > 0:
+        begin = max(0, end - 65536)
+        found = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
     return 0
 
 
@@ -388,22 +398,3 @@ def _refused(folder: Path, error: OSError) -> StorageRefused:
         f"the disk refused the write in {folder.name}: {error.strerror}; nothing was stored, reads go on",
         hint="free some space, or make the folder writable, and write again",
     )
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

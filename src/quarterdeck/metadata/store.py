@@ -80,7 +80,7 @@ class Store:
 
     def __init__(self, folder: Path, loaded: Loaded) -> None:
         self._folder = folder
-        self._journal = Journal(folder, afresh=loaded.afresh)
+        self._journal = Journal(folder, afresh=loaded.afresh, unkept=loaded.unkept)
         self._queue: list[_Wish] = []
         self._wake = asyncio.Event()
         self._closing = False
@@ -162,7 +162,10 @@ class Store:
             self._deferred.append(call)
 
     async def _begin_life(self) -> None:
-        """Write down that this block of revisions is taken; a disk that refuses does not stop reads."""
+        """Write down that this block of revisions is taken; a disk that refuses does not stop reads.
+
+        The block is the moment's own then, which no other life has.
+        """
         try:
             if self._needs_fold:
                 await run_sync(self._journal.fold, self._snapshot())
@@ -170,6 +173,7 @@ class Store:
                 await run_sync(self._journal.append, journal.line_of(Record(self.changes.revision)))
         except QuarterdeckError as error:
             self.refused = error.message
+            self.changes = Changes(max(int(time.time()) * LIFE, self.changes.revision))
             log.warning("%s", error.message)
 
     async def _stop(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import msgspec
 import pytest
 
 from quarterdeck.errors import StorageRefused
-from quarterdeck.metadata import journal
+from quarterdeck.metadata import durable, journal
+from quarterdeck.metadata.changes import LIFE
 from quarterdeck.metadata.journal import FILE, JOURNAL, NEW, PREVIOUS, Journal
 from quarterdeck.metadata.model import encode_value
 from quarterdeck.metadata.store import Put, Store
@@ -145,8 +148,8 @@ async def test_a_file_that_cannot_be_read_is_kept(tmp_path: Path, monkeypatch: p
 
 async def test_folders_that_are_made_are_made_durably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    sync = journal._sync_folder
-    monkeypatch.setattr(journal, "_sync_folder", lambda folder: (synced.append(folder), sync(folder)))
+    sync = durable.sync_folder
+    monkeypatch.setattr(durable, "sync_folder", lambda folder: (synced.append(folder), sync(folder)))
     os.close(journal.lock(tmp_path / "a" / "b" / "c"))
     assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
     synced.clear()
@@ -256,3 +259,88 @@ async def test_a_loss_is_told_at_every_start_until_what_was_kept_aside_is_remove
     async with Store.open(tmp_path) as found:
         (told,) = found.kept_aside()
         assert "and 97 more" in told
+
+
+@pytest.mark.parametrize("step", ["open", "fstat", "pread", "fsync"])
+async def test_a_journal_that_cannot_be_got_ready_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for n in range(5):
+        await killed(tmp_path, {f"k{n}": n})
+    before = (tmp_path / JOURNAL).read_bytes()
+    folder = os.stat(tmp_path)
+    real, failing = getattr(os, step), True
+
+    def fails(target: Any, *rest: Any, **more: Any) -> Any:
+        # The folder's own sync, not the file's.
+        concerns = step != "fsync" or os.path.samestat(os.stat(target), folder)
+        if failing and concerns and (step != "open" or Path(target).name == JOURNAL):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(target, *rest, **more)
+
+    monkeypatch.setattr(os, step, fails)
+    opened = Journal(tmp_path)
+    record = journal.Record(10**7, {"new": journal.StoredEntry(msgspec.Raw(b"1"), 10**7, 1.0)})
+    for _ in range(2):
+        with pytest.raises(StorageRefused, match="Too many open files"):
+            opened.append(journal.line_of(record))
+        assert (tmp_path / JOURNAL).read_bytes() == before
+    failing = False
+    opened.append(journal.line_of(record))
+    opened.close()
+    assert values(journal.load(tmp_path)) == {**{f"k{n}": n for n in range(5)}, "new": 1}
+
+
+async def test_lives_whose_beginning_the_disk_refuses_have_revisions_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some_lives(tmp_path, 1)
+    monkeypatch.setattr(Journal, "append", refuse_to_fold)
+    monkeypatch.setattr(Journal, "fold", refuse_to_fold)
+    now = 1_700_000_000.0
+    begun = []
+    for _ in range(3):
+        now += 1
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        async with Store.open(tmp_path) as found:
+            begun.append(found.changes.revision)
+            assert found.refused is not None
+    monkeypatch.undo()
+    async with Store.open(tmp_path) as found:
+        begun.append(found.changes.revision)
+        await write(found, {"again": 1})
+    assert len(set(begun)) == 4
+    assert all(revision % LIFE == 0 and revision < 2**53 for revision in begun)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+async def test_without_hard_links_files_are_copied_and_none_is_replaced_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool
+) -> None:
+    def no_links(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    expected = await some_lives(tmp_path)
+    (tmp_path / FILE).write_bytes(b"{torn")
+    if copies:
+        async with Store.open(tmp_path) as found:
+            assert values(found) == expected
+        assert [path.read_bytes() for path in asides(tmp_path)] == [b"{torn"]
+        return
+    real, room = durable.write, False
+
+    def write_now(path: Path, data: bytes) -> None:
+        if not room and ".unreadable-" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(durable, "write", write_now)
+    async with Store.open(tmp_path) as found:
+        assert values(found) == expected
+        assert "left as it is, and kept aside before it is replaced (No space" in str(found.problems)
+        assert (tmp_path / FILE).read_bytes() == b"{torn"
+        assert asides(tmp_path) == []
+        room = True
+    assert [path.read_bytes() for path in asides(tmp_path)] == [b"{torn"]
+    assert values(journal.load(tmp_path)) == expected
