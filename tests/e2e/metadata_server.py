@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,9 @@ def running(
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
     port: int = 0,
+    through: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """A server that is ready; killed at the end if it still runs."""
+    """A server that is ready; killed at the end if it still runs. `through` is a program that starts it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     token_file = ""
     if token is not None:
@@ -78,7 +79,7 @@ def running(
         token_file = str(path)
     with (log or folder.parent / "server.log").open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(workspace), str(folder), token_file, str(port)],
+            [*through, sys.executable, "-c", SCRIPT, str(workspace), str(folder), token_file, str(port)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -95,3 +95,44 @@ def test_links_to_plain_files_are_followed(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "link", 10) == b"0123456789"
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none", 10)
+
+
+# What an ordinary user cannot do anyway, taken from root, too.
+_RIGHTS = "-dac_override,-dac_read_search"
+UNPRIVILEGED = ("setpriv", f"--bounding-set={_RIGHTS}", f"--inh-caps={_RIGHTS}") if os.geteuid() == 0 else ()
+
+
+@pytest.mark.parametrize("what", [".git", "."])
+def test_a_folder_that_may_not_be_searched_is_an_error_of_what_is_in_it(tmp_path: Path, repo: Path, what: str) -> None:
+    place = repo / what
+    mode = place.stat().st_mode
+    if what == ".git":  # the configuration in a workspace that may not be read is refused at the start
+        place.chmod(0)
+    try:
+        with running(repo, tmp_path / "facts", through=UNPRIVILEGED) as server, server.client() as client:
+            place.chmod(0)
+            client.put("/metadata/kept", json={"value": 1}).raise_for_status()
+            found = client.get("/metadata?fresh=true").json()["data"]
+            assert found["kept"]["value"] == 1
+            for key in ("git_dirty", "pull_request_number"):
+                assert "Permission denied" in found[key]["error"], found[key]
+            if what == ".git":
+                assert "Permission denied" in client.get("/health").json()["file_watch"]
+            place.chmod(mode)
+            found = client.get("/metadata?fresh=true").json()["data"]
+            assert (found["git_branch"]["value"], found["git_branch"]["error"]) == ("main", None)
+            assert (found["git_dirty"]["value"], found["git_dirty"]["error"]) == (False, None)
+    finally:
+        place.chmod(mode)
+
+
+def test_a_git_folder_that_comes_and_may_not_be_searched_ends_nothing(tmp_path: Path) -> None:
+    workspace = tmp_path / "work"
+    workspace.mkdir()
+    with running(workspace, tmp_path / "facts", through=UNPRIVILEGED) as server, server.client() as client:
+        until(client, "/metadata?keys=git_state", lambda a: a["data"]["git_state"]["value"] == "no-repository")
+        until(client, "/health", lambda health: health["file_watch"] == "watching")
+        (workspace / ".git").mkdir(mode=0)
+        until(client, "/health", lambda health: "Permission denied" in health["file_watch"])
+        found = client.get("/metadata?fresh=true").json()["data"]["git_state"]
+        assert "Permission denied" in found["error"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+from quarterdeck.errors import QuarterdeckError
 from quarterdeck.metadata.collectors import gitfiles
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,11 @@ class Watcher:
         import watchfiles  # heavy, and not needed by those who only read
 
         while True:
-            repository = gitfiles.find(self._workspace)
-            folders = {self._workspace}
-            if repository is not None:
-                folders |= watched(repository)
             try:
+                repository = gitfiles.find(self._workspace)
+                folders = {self._workspace}
+                if repository is not None:
+                    folders |= watched(repository)
                 self.state = "watching"
                 async for changes in watchfiles.awatch(
                     *(f for f in folders if not any(o in f.parents for o in folders)),
@@ -68,7 +69,7 @@ class Watcher:
                     self._on_files()
                     if repository is None and (self._workspace / ".git").exists():
                         break
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, QuarterdeckError) as error:
                 self.state = f"not watching ({error}); facts are refreshed by age"
                 log.warning("%s: %s", self._workspace, self.state)
                 await anyio.sleep(RETRY_SECONDS)

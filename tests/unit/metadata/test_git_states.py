@@ -195,6 +195,30 @@ async def test_a_corrupt_object_store(repo: Path, git: Git) -> None:
     assert "git says" in found["dirty"].error
 
 
+@pytest.mark.parametrize(
+    "broken", ["moved", "dangling", "garbage HEAD", "empty HEAD", "garbage branch", "empty branch"]
+)
+async def test_what_is_broken_is_told_as_an_error(repo: Path, git: Git, tmp_path: Path, broken: str) -> None:
+    tree = repo
+    match broken:
+        case "moved":
+            tree = tmp_path / "tree"
+            git(repo, "worktree", "add", "-q", str(tree))
+            repo.rename(tmp_path / "elsewhere")
+        case "dangling":
+            tree = tmp_path / "tree"
+            tree.mkdir()
+            (tree / ".git").write_text("gitdir: /nowhere/at/all\n")
+        case "garbage HEAD" | "empty HEAD":
+            (repo / ".git" / "HEAD").write_text("garbage\n" if "garbage" in broken else "")
+        case _:
+            (repo / ".git" / "refs" / "heads" / "main").write_text("garbage\n" if "garbage" in broken else "")
+    found = await collected(tree)
+    for key in ("state", "branch", "head", "subject", "committed_at", "base", "merge_base", "shallow", "worktree"):
+        assert isinstance(found[key], Failed), key
+        assert found[key].error.startswith("git says: fatal: "), found[key]
+
+
 async def test_nothing_in_the_repository_is_written_or_run(repo: Path, git: Git) -> None:
     mark = repo.parent / "ran"
     (repo / "README.md").write_text("# Sample\n")  # same content, newer: git would like to refresh its index

@@ -48,6 +48,11 @@ KEYS: dict[str, Schema] = {
     "git_worktree": Schema("whether this is an additional work tree of its repository"),
 }
 _BASES = ("main", "master", "trunk", "develop")
+# Nothing can be said of these where it cannot be told what is checked out.
+_OF_HEAD = (
+    "git_state", "git_branch", "git_head", "git_subject", "git_committed_at", "git_base", "git_merge_base",
+    "git_shallow", "git_worktree",
+)  # fmt: skip
 
 
 def status_command() -> list[str]:
@@ -84,7 +89,7 @@ class GitCollector:
     def repository(self, workspace: Path) -> Repository | None:
         """Where the repository lies; looked for again when it is not where it was."""
         known = self._repository
-        if known is None or not (known.git / "HEAD").exists() or not (known.top or known.git).exists():
+        if known is None or not gitfiles.mode_of(known.git / "HEAD") or not gitfiles.mode_of(known.top or known.git):
             self._repository = known = gitfiles.find(workspace)
         return known
 
@@ -110,8 +115,9 @@ class GitCollector:
                 group.start_soon(self._status, repository, values)
             group.start_soon(self._history, repository, values)
             group.start_soon(self._remotes, repository, values)
-        values["git_shallow"] = gitfiles.is_shallow(repository)
-        values["git_worktree"] = repository.git != repository.common
+        if not isinstance(values["git_head"], Failed):
+            values["git_shallow"] = gitfiles.is_shallow(repository)
+            values["git_worktree"] = repository.git != repository.common
         return values
 
     async def _status(self, repository: Repository, values: dict[str, Any]) -> None:
@@ -128,6 +134,9 @@ class GitCollector:
 
     async def _history(self, repository: Repository, values: dict[str, Any]) -> None:
         head = gitfiles.head(repository) or await self._asked_head(repository)
+        if isinstance(head, Failed):
+            values.update(dict.fromkeys(_OF_HEAD, head))
+            return
         begun = gitfiles.under_way(repository.git)
         branch = head.branch or (begun[1] if begun else None)
         values["git_branch"], values["git_head"] = branch, head.sha
@@ -165,9 +174,13 @@ class GitCollector:
             self._remembered[name] = (stamp, value)
         return value
 
-    async def _asked_head(self, repository: Repository) -> gitfiles.Head:
+    async def _asked_head(self, repository: Repository) -> gitfiles.Head | Failed:
+        """What git says of it; with its words where something is wrong: 1 is its code for "there is none"."""
         name = await _git(repository, ["git", *PLAIN, "symbolic-ref", "-q", "HEAD"])
         sha = await _git(repository, ["git", *PLAIN, "rev-parse", "-q", "--verify", "HEAD"])
+        for done in (name, sha):
+            if done.returncode not in (0, 1):
+                return Failed(_words(done))
         branch = name.out.removeprefix("refs/heads/") if name.returncode == 0 else None
         return gitfiles.Head(branch, sha.out if sha.returncode == 0 else None)
 

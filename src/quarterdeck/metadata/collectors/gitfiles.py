@@ -7,14 +7,19 @@ is told apart, and git is asked instead.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from quarterdeck.errors import Unavailable
 from quarterdeck.files import read_regular
 
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _SMALL = 64 * 1024
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _LARGE = 256 * 1024 * 1024
 
 
@@ -42,18 +47,30 @@ def _read(path: Path) -> str | None:
         return None
 
 
+def mode_of(path: Path) -> int:
+    """What `stat` says of the kind of a file; 0 when there is none. Raises `Unavailable` where it may not be looked."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return 0
+        raise Unavailable(f"{path} cannot be looked at: {error.strerror}") from error
+
+
 def find(workspace: Path) -> Repository | None:
-    """The repository that a folder is in; None when it is in none."""
+    """The repository that a folder is in; None when it is in none. Raises `Unavailable` where it may not be looked."""
     for folder in (workspace, *workspace.parents):
         entry = folder / ".git"
-        if entry.is_dir():
-            if (entry / "HEAD").exists():
+        mode = mode_of(entry)
+        if stat.S_ISDIR(mode):
+            if mode_of(entry / "HEAD"):
                 return _repository(folder, entry)
-        elif entry.is_file():
+        elif stat.S_ISREG(mode):
             text = _read(entry) or ""
             if text.startswith("gitdir:"):
                 return _repository(folder, (folder / text.removeprefix("gitdir:").strip()).resolve())
-        if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
+        kinds = (stat.S_ISREG, "HEAD"), (stat.S_ISDIR, "objects"), (stat.S_ISDIR, "refs")
+        if all(is_kind(mode_of(folder / name)) for is_kind, name in kinds):
             return _repository(None, folder)
     return None
 
@@ -64,7 +81,7 @@ def _repository(top: Path | None, git: Path) -> Repository:
 
 
 def head(repository: Repository) -> Head | None:
-    """What is checked out now; None when only git can tell."""
+    """What is checked out now; None when only git can tell, or can say what is wrong."""
     text = _read(repository.git / "HEAD")
     if text is None:
         return None
@@ -73,7 +90,10 @@ def head(repository: Repository) -> Head | None:
     name = text.removeprefix("ref: ")
     if name == text or name == "refs/heads/.invalid":
         return None
-    return Head(name.removeprefix("refs/heads/"), resolve(repository, name))
+    sha = resolve(repository, name)
+    if sha is None and os.path.lexists(repository.common / name):
+        return None
+    return Head(name.removeprefix("refs/heads/"), sha)
 
 
 def head_ref(repository: Repository) -> str | None:
@@ -103,10 +123,10 @@ def symbolic(repository: Repository, name: str) -> str | None:
 def _packed(repository: Repository, name: str) -> str | None:
     path = repository.common / "packed-refs"
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError:
         return None
-    stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
     cached = _packs.get(path)
     if cached is None or cached[0] != stamp:
         try:
