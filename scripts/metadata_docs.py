@@ -9,6 +9,7 @@ written; exit code 1 shows where the page tells something else than the run, mom
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import json
@@ -26,15 +27,28 @@ from typing import Any
 import anyio
 from anyio.to_thread import run_sync
 
+from quarterdeck.metadata.model import (
+    MAX_DEPTH,
+    MAX_DESCRIPTION_BYTES,
+    MAX_KEY_CHARACTERS,
+    MAX_TOTAL_BYTES,
+    MAX_VALUE_BYTES,
+)
+from quarterdeck.metadata.store import ENTRY_BYTES
 from quarterdeck.scripted.forge import scripted_forge
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metadata.md"
 TOKEN = "this-is-the-token"
 SHOWN = "http://127.0.0.1:7411"
 LONGEST = 1300
-# What differs from run to run, and what stands for it where two runs are compared.
-PASSING = ((r"^date: .*", "date"), (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"), (r"\b(?=[a-f]*\d)[0-9a-f]{7,40}\b", "HASH"),
-           (r"\d+(\.\d+)?(e-?\d+)?", "N"))  # fmt: skip
+# What differs from run to run, by the names that it stands behind, and what stands for it where two runs are compared.
+PASSING = (
+    (r"^(date|etag|content-length): .*", r"\1"), (r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)", "TIME"),
+    (r'"git_(head|merge_base)": "[0-9a-f]{40}"|[0-9a-f]{40}', "HASH"), (r"127\.0\.0\.1:\d+", "HOST"),
+    (r'("(age_seconds|collected_in_ms|last_seconds|revision|reads|collections|started_at)": ?)[\d.e-]+', r"\1N"),
+    (r"^id: \d+", "id: N"), (r"since=\d+", "since=N"), (r"^(qd_metadata_\S+) [\d.e+-]+$", r"\1 N"),
+    (r"(revision|at) \d{7,}", r"\1 N"), (r'"\d{7,}"', '"N"'),
+)  # fmt: skip
 
 INTRODUCTION = """# Metadata
 
@@ -56,20 +70,21 @@ command line `qd metadata get|set|rm|watch`.
 Everything below was copied from a run by `scripts/metadata_docs.py`; long answers are cut.
 """
 
-REFERENCE = """
+REFERENCE = f"""
 ## Rules and limits
 
 | | |
 |---|---|
-| key | at most 256 characters, `[A-Za-z0-9][A-Za-z0-9._/-]*`; `watch` is taken |
-| value | any JSON of at most 4,096 bytes (a string is measured by itself, anything else in its compact form) |
-| all together | 1,000,000 bytes per agent: keys, values, descriptions, and 100 bytes for each fact |
-| refused | control characters except tab and newline, ANSI escapes, NUL, half surrogates, duplicate JSON keys, NaN |
+| key | at most {MAX_KEY_CHARACTERS} characters, `[A-Za-z0-9][A-Za-z0-9._/-]*`; `watch` is taken |
+| value | any JSON of at most {MAX_VALUE_BYTES:,} bytes and {MAX_DEPTH} levels (a string is measured by itself, anything else in its compact form) |
+| all together | {MAX_TOTAL_BYTES:,} bytes per agent: keys, values, descriptions, and {ENTRY_BYTES} bytes for each fact |
+| refused | control characters except tab and newline, ANSI escapes, NUL, half surrogates, duplicate JSON keys, NaN, numbers beyond a double (1e400) |
+| description | at most {MAX_DESCRIPTION_BYTES:,} bytes |
 | statuses | 400 not JSON, 404 unknown, 409 collected, 412 precondition, 413 too large, 422 against a rule, 503 not ready, 507 disk |
 
 `ETag` is the revision of an entry's last change, in quotes. `If-Match: "1000003"` makes a write conditional,
 `If-None-Match: *` makes it create only; without them the last write wins. `HEAD` is `GET` without the body. A revision never means two things:
-each start of a server counts in a block of its own.
+each start of a server counts in a block of its own (where the disk refuses to note that, in one of that second).
 
 What cannot be read at a start is kept beside it as `NAME.unreadable-TIME-N`; `/health` is degraded and names these files
 until somebody removes them. It also names stored facts that a collected one of the same name hides, as when a field was
@@ -164,7 +179,8 @@ class Page:
 def write(page: Page, workspace: Path) -> None:
     """All sections, in the order in which they make sense."""
     page.text += f'\nIn the calls, `URL={SHOWN}` and `~/.curlrc` holds `header = "Authorization: Bearer ..."`.\n'
-    page.section("Read")
+    page.section("Read", "All of it, and then by `keys`, `prefix` and `source`:")
+    page.curl("/metadata")
     page.curl("/metadata?keys=git_branch,git_dirty,pull_request_number")
     page.curl("/metadata?prefix=pull_request_check")
     page.text += "\nFresh, which means collected now:\n"
@@ -174,7 +190,13 @@ def write(page: Page, workspace: Path) -> None:
     put = ("-X", "PUT", "-d", '{"value": "waiting for review", "description": "what I do", "include_in_list": true}')
     page.curl("-w", "%{http_code}\n", *put, "/metadata/mood")
     page.curl("-i", "/metadata/mood", pretty=False)
+    page.text += "\nWhat has not changed since is not sent again, and what is there is not made a second time:\n"
+    tag = asked(page, "/metadata/mood")["revision"]
+    page.curl("-w", "%{http_code}", "-H", f'If-None-Match: "{tag}"', "/metadata/mood", pretty=False)
+    page.curl("-X", "PUT", "-H", "If-None-Match: *", "-d", '{"value": "a second one"}', "/metadata/mood")
     page.curl("-X", "POST", "-d", '{"data": {"port": 8080, "urls/docs": ["http://localhost:8080"]}}', "/metadata")
+    page.curl("-w", "%{http_code}", "-X", "DELETE", "/metadata/port", pretty=False)
+    page.text += "\nThe same again, though it is gone, is no error:\n"
     page.curl("-w", "%{http_code}", "-X", "DELETE", "/metadata/port", pretty=False)
     page.curl("-X", "PUT", "-H", 'If-Match: "1"', "-d", '{"value": "lost race"}', "/metadata/mood")
     page.curl("-X", "PUT", "-d", '{"value": "other"}', "/metadata/git_branch")
@@ -198,6 +220,14 @@ def write(page: Page, workspace: Path) -> None:
     page.text += "\n`/health` says the same:\n"
     page.curl("/health")
     page.curl("/metrics", pretty=False)
+    page.section("The document, and MCP", "OpenAPI 3.1; and the same server for MCP clients, over streamable HTTP.")
+    page.curl("/openapi.json")
+    hello = (
+        '{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18", '
+        '"capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}}'
+    )
+    page.curl("-X", "POST", "-H", "Accept: application/json, text/event-stream", "-H", "Content-Type: application/json",
+              "-d", hello, "/mcp", pretty=False)  # fmt: skip
 
 
 def asked(page: Page, path: str) -> dict[str, Any]:
@@ -285,4 +315,6 @@ def run(folder: Path, workspace: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(anyio.run(main, sys.argv[1:] == ["--check"]))
+    parser = argparse.ArgumentParser(description="Writes docs/metadata.md from a run.")
+    parser.add_argument("--check", action="store_true", help="only compare, exit code 1 tells that they differ")
+    sys.exit(anyio.run(main, parser.parse_args().check))

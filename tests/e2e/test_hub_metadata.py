@@ -343,12 +343,12 @@ async def test_a_failing_check_becomes_a_task_once_per_commit(tmp_path: Path) ->
             ),
         )
         # The agent's history says so, too: beside its tasks, in its log, and where one agent is shown.
-        end = f"/{REPOSITORY}#{ada.number}: its checks failed again after 2 tasks; no more are given"
+        end = f"/{REPOSITORY}#{ada.number}: its checks failed again after tasks for 2 commits; no more are given"
         for tool_name, key in (("show_agent_task_history", "notes"), ("show_agent_log", "entries")):
             found = (await tool(live, tool_name, agent_name="ada", page_size=50))[key]
             assert [e["kind"] for e in found if end in e["text"]] == ["note"], tool_name
         assert end in str((await live.show("ada"))["notes"])
-        assert "its checks failed again after 2 tasks" in " ".join(
+        assert "its checks failed again after tasks for 2 commits" in " ".join(
             (await qd(live, "agents", "history", "ada")).out.split()
         )
         told = await here.told("ada")

@@ -32,7 +32,7 @@ def write_until_it_dies(server: Server, worker: int, first: int, acknowledged: d
 )
 def test_every_write_that_was_answered_survives_kills(tmp_path: Path, repo: Path, kills: int) -> None:
     acknowledged: dict[str, int] = {}
-    for _ in range(kills):
+    for killed in range(kills + 1):
         with running(repo, tmp_path / "m" / "a") as server:
             with server.client() as client:
                 assert client.get("/health").json()["problems"] == []
@@ -41,6 +41,8 @@ def test_every_write_that_was_answered_survives_kills(tmp_path: Path, repo: Path
             for key, number in acknowledged.items():
                 assert found[key] >= number, "an answered write is lost"
                 assert found[key] == found[f"twin{key[1:]}"], "half of a write is there"
+            if killed == kills:
+                break
             workers = [
                 threading.Thread(target=write_until_it_dies, args=(server, n, found.get(f"w{n}", 0) + 1, acknowledged))
                 for n in range(WRITERS)

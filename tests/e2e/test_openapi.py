@@ -26,7 +26,7 @@ CHECKS = [not_a_server_error, content_type_conformance, response_schema_conforma
 SIDECAR_CALLS = {
     ("get", "/health"), ("get", "/v1/agent"), ("post", "/v1/tasks"), ("get", "/v1/tasks"), ("get", "/v1/tasks/{id}"),
     ("post", "/v1/tasks/{id}/cancel"), ("post", "/v1/tasks/{id}/release"), ("get", "/v1/log"), ("get", "/v1/events"),
-    ("post", "/v1/tasks/{id}/withdraw"),
+    ("post", "/v1/tasks/{id}/withdraw"), ("post", "/v1/notes"),
     ("post", "/v1/attention/{id}"), ("post", "/v1/report"), ("post", "/v1/stop"), ("get", "/metadata"),
 }  # fmt: skip
 

@@ -114,7 +114,7 @@ async def test_from_the_forge_to_a_task(
             forge.check("acme/shop", pull.sha, "unit", "failure")
             assert await rounds() == expected
         assert alice.service.fact(MEMORY_KEY).value["gave_up"] == ["checks"]
-        assert "its checks failed again after 2 tasks" in next(iter(alice.notes.values()))
+        assert "its checks failed again after tasks for 2 commits" in next(iter(alice.notes.values()))
         assert events[-1] == GivenUp("alice", "checks", f"{forge.url.partition('://')[2]}/acme/shop#{pull.number}")
         forge.review("acme/shop", pull.number, "carol", "CHANGES_REQUESTED", "tests, please")
         assert await rounds() == 3

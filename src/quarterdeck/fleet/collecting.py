@@ -129,8 +129,9 @@ class _Port:
         await self._fleet.withdraw_task(agent, task_id, reason)
 
     async def note(self, agent: str, text: str, *, idempotency_key: str) -> None:
+        client = await self._fleet.client(agent)
         try:
-            await (await self._fleet.client(agent)).add_note(text, key=idempotency_key)
+            await client.add_note(text, key=idempotency_key)
         except NotFound:
             # A sidecar of an earlier Quarterdeck; what it cannot keep must not hold back the rest of the feedback.
             log.warning("agent %s keeps no notes until it is restarted: %s", agent, text)

@@ -364,12 +364,13 @@ class FeedbackRounds:
 
     async def _note_given_up(self, agent: str, kind: str, memory: Memory) -> None:
         count = memory.attempts.get(kind, 0)
+        commits = "1 commit" if count == 1 else f"{count} commits"
         what = "its checks failed" if kind == "checks" else "changes were asked for"
         until = "its checks pass" if kind == "checks" else "it is approved"
         await self._port.note(
             agent,
-            f"Pull request {memory.request}: {what} again after {count} {'task' if count == 1 else 'tasks'}; no more"
-            f" are given for that until {until}. A person has to look.",
+            f"Pull request {memory.request}: {what} again after tasks for {commits}; no more are given for that"
+            f" until {until}. A person has to look.",
             idempotency_key=f"{memory.request}@{memory.heads.get(kind, '')}:{kind}:given-up",
         )
 

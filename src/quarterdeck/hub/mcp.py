@@ -309,7 +309,7 @@ def _add_tasks(server: FastMCP[Any], hub: Hub) -> None:
         page: Page = 1,
         page_size: Annotated[int, Field(description="Tasks a page", ge=1, le=100)] = 20,
     ) -> TaskHistory:
-        """An agent's tasks, newest first, with the time of every step."""
+        """An agent's tasks, newest first, with the time of every step; `notes` tell what happened beside them."""
         return await fleet.history(agent_name, page=page, page_size=page_size)
 
     @server.tool(annotations=_READS)

@@ -150,8 +150,8 @@ class Gathering:
     def _publish(self, runner: Runner, news: Mapping[str, Known | None]) -> None:
         changed = []
         for key, known in news.items():
-            if self._owners.setdefault(key, runner) is not runner:
-                continue  # two collectors found the same key: the first one keeps it
+            if not self._owns(runner, key, known):
+                continue
             if known is None:
                 del self._owners[key]
                 if runner.known.pop(key, None) is not None:
@@ -169,6 +169,20 @@ class Gathering:
                     fact.revision = revision
             # Reads show it at once; the history tells it after the writes of a flush that is on its way.
             self._in_order(lambda: self._changes.record(revision, tuple(changed)))
+
+    def _owns(self, runner: Runner, key: str, known: Known | None) -> bool:
+        """Whether the key is this collector's: of two that found it the first one keeps it, unless all that it has
+        of it is an error.
+        """
+        owner = self._owners.setdefault(key, runner)
+        if owner is runner or known is None or known.error is not None:
+            return owner is runner
+        had = owner.known.get(key)
+        if had is None or had.error is None or had.value is not None:
+            return False
+        del owner.known[key]
+        self._owners[key] = runner
+        return True
 
     def _replace(self, runner: Runner, key: str, known: Known, before: Fact | None) -> bool:
         """Take over what is known of a key; whether it differs from before."""

@@ -9,6 +9,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from quarterdeck import __version__
 from quarterdeck.errors import QuarterdeckError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def standalone(service: MetadataService, group: anyio.abc.TaskGroup) -> AS
     """The ASGI app of a FastMCP server with only these tools, running until `group` is cancelled."""
     from fastmcp import FastMCP
 
-    mcp: FastMCP[Any] = FastMCP("quarterdeck-metadata", mask_error_details=True)
+    mcp: FastMCP[Any] = FastMCP("quarterdeck-metadata", version=__version__, mask_error_details=True)
     register(mcp, service, service.report_task)
     app = mcp.http_app(path="/mcp", stateless_http=True, transport="streamable-http")
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from quarterdeck import proctree
+from quarterdeck.metadata.model import iso
 from quarterdeck.sidecar.model import SidecarFacts, UsageTotals, derive
 from quarterdeck.sidecar.session import Session
 
@@ -88,11 +89,11 @@ def current_task(session: Session) -> dict[str, Any] | None:
         "id": task.id,
         "title": first if len(first) <= TITLE_CHARACTERS else first[: TITLE_CHARACTERS - 1] + "…",
         "state": task.state,
-        "started_at": task.started_at,
+        "started_at": iso(task.started_at) if task.started_at is not None else None,
     }
     report = session.store.report()
     # What the agent said when it had another task is about that one. (Not a matter of times: an agent may report
     # before its protocol has told that the turn began.)
     if report is not None and report.task_id == task.id:
-        facts |= {"progress": report.state, "note": report.summary, "updated_at": report.reported_at}
+        facts |= {"progress": report.state, "note": report.summary, "updated_at": iso(report.reported_at)}
     return facts

@@ -11,6 +11,7 @@ from quarterdeck.sidecar.model import MAX_LOG_TEXT, Event, LogEntry, cut
 
 KEPT_EVENTS = 50_000
 KEPT_LOG = 50_000
+KEPT_NOTES = 100
 _SELECT_LOG = "SELECT id, at, updated_at, incarnation, task_id, kind, text, data FROM log "
 
 
@@ -94,7 +95,11 @@ class Journal(Database):
             )
             assert row.lastrowid is not None
             if row.lastrowid % 1000 == 0:
-                self.db.execute("DELETE FROM log WHERE id <= ?", (row.lastrowid - KEPT_LOG,))
+                # What somebody else had noted is history, not talk.
+                self.db.execute(
+                    "DELETE FROM log WHERE id <= ? AND NOT (kind='note' AND ref IS NOT NULL)",
+                    (row.lastrowid - KEPT_LOG,),
+                )
 
     def log_entries(self, *, before: int | None, offset: int, limit: int) -> tuple[list[LogEntry], int]:
         """Entries, newest first (those with an id below `before`), and how many there are in all."""
@@ -121,14 +126,17 @@ class Journal(Database):
         row = self.db.execute(_SELECT_LOG + "WHERE kind='note' AND ref=?", (_ref(key),)).fetchone()
         return _entry(row) if row else None
 
-    def notes(self, *, since: float, before: float | None, limit: int = 100) -> list[LogEntry]:
-        """The notes of a time, newest first: what happened beside the tasks."""
-        rows = self.db.execute(
-            _SELECT_LOG + "WHERE kind='note' AND at >= :since AND (:before IS NULL OR at < :before)"
-            " ORDER BY at DESC, id DESC LIMIT :limit",
-            {"since": since, "before": before, "limit": limit},
-        )
-        return list(map(_entry, rows))
+    def notes(self, *, since: float, before: float | None) -> list[LogEntry]:
+        """The notes of a time, newest first: all that somebody else had noted, and the newest 100 of our own."""
+        found: list[LogEntry] = []
+        for which, limit in (("ref IS NOT NULL", -1), ("ref IS NULL", KEPT_NOTES)):
+            rows = self.db.execute(
+                _SELECT_LOG + f"WHERE kind='note' AND {which} AND at >= :since AND (:before IS NULL OR at < :before)"
+                " ORDER BY id DESC LIMIT :limit",
+                {"since": since, "before": before, "limit": limit},
+            )
+            found += map(_entry, rows)
+        return sorted(found, key=lambda entry: entry.id, reverse=True)
 
 
 def _ref(key: str) -> str:

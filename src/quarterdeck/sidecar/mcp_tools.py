@@ -10,6 +10,7 @@ from fastmcp.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
+from quarterdeck import __version__
 from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck.metadata import mcp as metadata_tools
 from quarterdeck.metadata.service import MetadataService
@@ -23,6 +24,7 @@ def make_server(session: Session, metadata: MetadataService) -> FastMCP[Any]:
     """The server with `report_task`, `ask_human` and the metadata tools."""
     server: FastMCP[Any] = FastMCP(
         f"quarterdeck-{session.spec.name}",
+        version=__version__,
         instructions="Report what you do with report_task, ask people with ask_human, and keep facts about "
         "this workspace with set_metadata.",
         mask_error_details=True,

@@ -188,7 +188,9 @@ def cut(text: str, characters: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPage:
-    """Tasks, newest first. `notes` tell what happened beside them in their time, newest first, at most 100."""
+    """Tasks, newest first. `notes` tell what happened beside them in their time, newest first: all that somebody else
+    had noted, and the newest 100 of the sidecar's own.
+    """
 
     tasks: list[Task]
     total_count: int

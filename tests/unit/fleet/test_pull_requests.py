@@ -252,7 +252,7 @@ async def test_giving_up_is_reported_once() -> None:
     assert told == [GivenUp("a", "checks", "h/o/r#7")]
     [(key, text)] = port.notes.items()
     assert key == f"h/o/r#7@{'a' * 12}:checks:given-up"
-    assert text.startswith("Pull request h/o/r#7: its checks failed again after 1 task;")
+    assert text.startswith("Pull request h/o/r#7: its checks failed again after tasks for 1 commit;")
 
 
 @pytest.mark.anyio

@@ -101,6 +101,33 @@ async def test_whatever_a_collector_gives_the_others_answer(
         assert (await service.read(source="scripted", fresh=True)).data["s"].value == 2
 
 
+async def test_of_two_collectors_with_one_key_the_one_that_fails_hides_nothing(tmp_path: Path, repo: Path) -> None:
+    one, two = Scripted(Unavailable("down")), Scripted({})
+    one.name, two.name = "one", "two"
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+
+        async def told() -> tuple[Any, str | None, str]:
+            for name in ("one", "two"):
+                await service.read(fresh=True, source=name)
+            fact = (await service.read(keys=frozenset({"s"}))).data["s"]
+            return fact.value, fact.error, fact.source
+
+        service._gathering.add("plugin:one", one)
+        await service.read(fresh=True, source="one")
+        service._gathering.add("plugin:two", two)
+        assert await told() == (None, "down", "one")
+        two.answer = {"s": 5}
+        assert await told() == (5, None, "two")
+        assert await told() == (5, None, "two"), "its error does not come back"
+        one.answer = {"s": 6}
+        assert await told() == (5, None, "two"), "who has a value keeps it"
+        two.answer = Unavailable("down, too")
+        assert await told() == (5, "down, too", "two"), "also when it cannot look again"
+        two.answer = {}
+        await service.read(fresh=True, source="two")
+        assert await told() == (6, None, "one")
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quarterdeck.errors import Conflict, InternalError, NotFound, StorageRefused
-from quarterdeck.sidecar import offline, ports
+from quarterdeck.sidecar import journal, offline, ports
 from quarterdeck.sidecar.attention import Desk
 from quarterdeck.sidecar.conversation import Conversation
 from quarterdeck.sidecar.model import Report, TaskPage
@@ -162,6 +162,22 @@ def test_each_page_of_tasks_has_the_notes_of_its_time(tmp_path: Path) -> None:
     store.close()
     kept = offline.tasks(tmp_path, offset=0, limit=1, dead=True)
     assert [n.text for n in kept.notes] == ["after t4"]
+
+
+def test_what_somebody_had_noted_is_kept_whatever_is_said_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "KEPT_LOG", 10)
+    store.add_note("look", key="k", incarnation=1)
+    with store.transaction():
+        for n in range(1000):
+            store.log("note" if n < 900 else "text", f"own {n}", incarnation=1)
+    found = [n.text for n in store.tasks(offset=0, limit=5).notes]
+    assert found == ["look"], "of our own there are none among the 10 newest entries"
+    with store.transaction():
+        for n in range(150):
+            store.log("note", f"own {n}", incarnation=1)
+    found = [n.text for n in store.tasks(offset=0, limit=5).notes]
+    assert found == [*(f"own {n}" for n in range(149, 49, -1)), "look"]
+    assert not store.add_note("look", key="k", incarnation=2)[1]
 
 
 def test_notes_of_an_agent_that_had_no_task(store: Store) -> None:
