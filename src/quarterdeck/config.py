@@ -12,6 +12,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -155,6 +156,10 @@ class ForgeTable(_Table, frozen=True):
     token_file: str | None = None
     interval: Seconds = 30
 
+    def __post_init__(self) -> None:
+        if self.api is not None and not _is_address(self.api):
+            raise ValueError(f"api = {self.api!r} is no http or https address")
+
 
 # Where the public hosts' tokens are, unless the configuration says otherwise.
 FORGE_VARIABLES: dict[str, tuple[str, ...]] = {"github": ("GITHUB_TOKEN", "GH_TOKEN"), "gitlab": ("GITLAB_TOKEN",)}
@@ -287,6 +292,15 @@ def load(folder: Path) -> FileConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file} cannot be read: {error}") from error
     return _beside(folder, parse(text, origin=str(file)))
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is the address of something on the web."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _beside(folder: Path, config: FileConfig) -> FileConfig:

@@ -263,6 +263,45 @@ async def test_a_request_to_wait_outlives_an_answer_that_was_on_its_way() -> Non
         assert len(server.asked) == asked
 
 
+async def test_a_secondary_limit_without_a_header_has_all_wait_a_minute() -> None:
+    body = b'{"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}'
+    async with serving() as server, asking(server) as forge:
+        server.answers["/x"] = (403, LEFT | {"x-ratelimit-remaining": "99"}, body)
+        with pytest.raises(Unavailable):
+            await forge.get("/x", keep, 1.0)
+        with pytest.raises(Unavailable, match=r"no more answers for (5\d|60) s"):
+            await forge.get("/y", keep, 1.0)
+        assert len(server.asked) == 1
+    async with serving() as server, asking(server) as forge:
+        server.answers["/x"] = (403, LEFT | {"x-ratelimit-remaining": "99"}, b'{"message": "Forbidden"}')
+        server.answers["/y"] = (200, {}, b"1")
+        with pytest.raises(Unavailable):
+            await forge.get("/x", keep, 1.0)
+        assert (await forge.get("/y", keep, 1.0)).data == 1
+
+
+async def test_a_clock_that_is_set_back_freezes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, ahead = time.time, 7200.0
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    async with serving() as server, asking(server) as forge:
+        server.answers["/x"] = (200, {}, b"1")
+        server.answers["/bad"] = (500, {}, b"")
+        server.answers["/wait"] = (429, {"retry-after": "30"}, b"")
+        assert (await forge.get("/x", keep, 60.0)).data == 1
+        for path in ("/bad", "/wait"):
+            with pytest.raises(Unavailable):
+                await forge.get(path, keep, 60.0)
+        ahead = 0.0
+        server.answers |= {path: (200, {}, b"2") for path in ("/x", "/bad", "/wait")}
+        for path in ("/x", "/bad", "/wait"):
+            assert (await forge.get(path, keep, 60.0)).data == 2, path
+        server.answers["/again"] = (429, {"retry-after": "30"}, b"")
+        with pytest.raises(Unavailable):
+            await forge.get("/again", keep, 60.0)
+        with pytest.raises(Unavailable, match=r"no more answers for (2\d|30) s"):
+            await forge.get("/other", keep, 60.0)
+
+
 async def test_pauses_double_and_are_never_in_step() -> None:
     async with serving() as server, asking(server, interval=10) as forge:
         pauses: list[tuple[float, float]] = []  # at most and at least, for what writing down took

@@ -252,6 +252,20 @@ def test_a_tag_that_is_none_is_told_as_such(server: Served, tag: str) -> None:
         assert client.get("/metadata/tagged").json()["value"] == 1
 
 
+def test_several_lines_of_tags_are_one_list(server: Served) -> None:
+    with server.client() as client:
+        tag = client.put("/metadata/lines", json={"value": 1}).headers["ETag"]
+        for lines in ([tag, '"1"'], ['"1"', tag]):
+            headers = [("If-None-Match", line) for line in lines]
+            assert client.put("/metadata/lines", json={"value": 2}, headers=headers).status_code == 412, lines
+            assert client.get("/metadata/lines", headers=headers).status_code == 304, lines
+        for first in (True, False):
+            lines = [tag, '"1"'] if first else ['"1"', tag]
+            answer = client.put("/metadata/lines", json={"value": 3}, headers=[("If-Match", line) for line in lines])
+            assert answer.status_code == 200, answer.text
+            tag = answer.headers["ETag"]
+
+
 def test_a_weak_tag_tells_that_nothing_changed(server: Served) -> None:
     with server.client() as client:
         tag = client.put("/metadata/weak", json={"value": 1}).headers["ETag"]

@@ -86,7 +86,8 @@ def test_whatever_is_no_small_plain_file_is_refused(tmp_path: Path, what: str) -
     assert gitfiles.head(gitfiles.Repository(tmp_path, tmp_path, tmp_path)) is None
     path.rename(tmp_path / "packed-refs")
     if what != "large":
-        assert gitfiles.resolve(gitfiles.Repository(tmp_path, tmp_path, tmp_path), "refs/heads/main") is None
+        with pytest.raises(Unavailable, match="packed-refs cannot be read"):
+            gitfiles.resolve(gitfiles.Repository(tmp_path, tmp_path, tmp_path), "refs/heads/main")
 
 
 def test_links_to_plain_files_are_followed(tmp_path: Path) -> None:

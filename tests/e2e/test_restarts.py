@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -72,9 +73,12 @@ async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monk
             with anyio.fail_after(5):
                 await hub.fleet.crew._restart_later("phoenix", "again")  # ends by itself
             assert attempts == before
-            # A restart by hand that fails is tried again like any other.
-            await hub.post("/api/agents/phoenix/restart")
-            await several(2)
+            # Restarts by hand that fail are tried again like any other, and by one loop.
+            for _ in range(3):
+                await hub.post("/api/agents/phoenix/restart")
+                await several(2)
+            loops = [task for task in asyncio.all_tasks() if task.get_name() == "restart-phoenix"]
+            assert len(loops) == 1
             await hub.until("phoenix", lambda a: a["status"] == "failed")
             works = True
             await hub.until_status("phoenix", "idle")
@@ -84,6 +88,13 @@ async def test_restart_always_goes_on_until_it_is_up_or_stopped(repo: Path, monk
         monkeypatch.setattr(bringup, "_RESTART_SECONDS", (0.05,))
         async with in_process(repo, state) as hub:  # the next hub goes on with it
             await hub.until_status("phoenix", "idle")
+            before = await hub.show("phoenix")
+            # As a hub leaves it that dies between the record of a failure and the end of what it had started.
+            hub.fleet.records.note("phoenix", gone_at=1.0, gone_reason="it did not start in time")
+        async with in_process(repo, state) as hub:
+            await hub.until_status("phoenix", "idle")
+            after = await hub.show("phoenix")
+            assert after["incarnation"] == before["incarnation"] + 1
             assert (await hub.http.delete("/api/agents/phoenix")).json()["done"]
         await assert_nothing_left(state)
 

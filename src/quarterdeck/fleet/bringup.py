@@ -61,6 +61,7 @@ class Crew:
         self._restarts: dict[str, tuple[int, float]] = {}
         self._tasks: TaskGroup | None = None
         self._last: dict[str, LinkView] = {}
+        self._restarting: set[str] = set()
 
     def backend(self, record: AgentRecord) -> Backend:
         """The backend of an agent."""
@@ -88,6 +89,11 @@ class Crew:
                 self.spawn(self.stop, record.name)
             elif record.restart_asked_at is not None:
                 self.spawn(self.restart, record.name)
+            elif record.gone_at is not None and _is_kept_up(record):
+                self.spawn(self.stop, record.name)
+                tasks.start_soon(
+                    self._restart_later, record.name, record.gone_reason or "", name=f"restart-{record.name}"
+                )
             elif record.provisioned_at is None or (record.started_at is None and record.gone_at is None):
                 self.spawn(self.bring_up, record.name)
             else:
@@ -343,31 +349,45 @@ class Crew:
             self.roster.look(record.name)
 
     async def _restart_later(self, name: str, died: str) -> None:
-        """Restart a dead one after a while, which grows; one that cannot be restarted is failed, and comes here again.
+        """Restart a dead one, after a while that grows, until it is up or a person wants it otherwise.
 
-        As long as there is no room, it stays failed and says why.
+        As long as there is no room, or nothing else helps, it stays failed and says why. Once for each agent at a
+        time: who comes second finds that it is being done.
         """
-        while True:
-            count, last = self._restarts.get(name, (0, 0.0))
-            count = 0 if time.time() - last > _SETTLED_SECONDS else count
-            self._restarts[name] = (count + 1, time.time())
-            await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
-            record = self._records.get(name)
-            if record is None or record.gone_at is None or not _is_kept_up(record):
-                return
-            try:
-                self._check_room()
-            except Unavailable as error:
-                self._records.note(name, gone_reason=f"{died}; it is restarted when there is room: {error.message}")
-                self.roster.look(name)
-            else:
+        if name in self._restarting:
+            return
+        self._restarting.add(name)
+        try:
+            while await self._waited(name):
+                try:
+                    self._check_room()
+                except Unavailable as error:
+                    self._records.note(name, gone_reason=f"{died}; it is restarted when there is room: {error.message}")
+                    self.roster.look(name)
+                    continue
                 await self._guarded(self._bring_back, name)
-                return
+                record = self._records.get(name)
+                died = (record.gone_reason if record else None) or died
+        finally:
+            self._restarting.discard(name)
+
+    async def _waited(self, name: str) -> bool:
+        """Whether a dead one is still to be restarted; if so, after the pause that is due."""
+        if not self._is_to_be_brought_back(name):
+            return False
+        count, last = self._restarts.get(name, (0, 0.0))
+        count = 0 if time.time() - last > _SETTLED_SECONDS else count
+        self._restarts[name] = (count + 1, time.time())
+        await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
+        return self._is_to_be_brought_back(name)
+
+    def _is_to_be_brought_back(self, name: str) -> bool:
+        record = self._records.get(name)
+        return record is not None and record.gone_at is not None and _is_kept_up(record)
 
     async def _bring_back(self, name: str) -> None:
         """Restart a dead one that nobody has brought back, or stopped, meanwhile."""
-        record = self._records.get(name)
-        if record is not None and record.gone_at is not None and _is_kept_up(record):
+        if self._is_to_be_brought_back(name):
             await self.restart(name)
 
 

@@ -222,12 +222,13 @@ async def _post(service: MetadataService, headers: Any, body: bytes) -> Answer:
 
 def _match(headers: Any) -> Match | None:
     """The precondition in a request's headers, on the revision that the key has then."""
-    wanted = unwanted = None
+    wanted: set[str] | None = None
+    unwanted: set[str] | None = None
     for name, value in headers:
         if name == b"if-match":
-            wanted = _tags("If-Match", value)
+            wanted = (wanted or set()) | _tags("If-Match", value)
         elif name == b"if-none-match":
-            unwanted = _tags("If-None-Match", value)
+            unwanted = (unwanted or set()) | _tags("If-None-Match", value)
     if wanted is None and unwanted is None:
         return None
 
@@ -265,7 +266,7 @@ def watch_response(service: MetadataService, scope: Scope) -> StreamingResponse:
     for header, raw in scope["headers"]:
         if header == b"last-event-id":
             since = raw.decode("latin-1")
-    if since is not None and not (since.isascii() and since.isdigit() and len(since) < 16):
+    if since is not None and not (since.isascii() and since.isdigit() and int(since[:17]) <= web.MAX_INT):
         raise InvalidInput(f"since={since!r} is not a revision", hint="`meta.revision` of GET /metadata is one")
     stream = _events(service, int(since) if since else None)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -335,7 +336,7 @@ def routes(service: MetadataService) -> list[web.Route]:
         web.Param("fresh", bool, False, "true: collect now instead of answering what is known"),
     )
     since = web.Param("since", int, None, "only what came after this revision", minimum=0)
-    resumed = web.Param("Last-Event-ID", str, None, "the same, as a browser says it", pattern="[0-9]{1,15}")
+    resumed = web.Param("Last-Event-ID", str, None, "the same, as a browser says it", pattern="[0-9]{1,16}")
     match = web.Param(
         "If-Match", str, None, "only when it is at the revision of this ETag (in quotes)", pattern=_TAGS["If-Match"]
     )

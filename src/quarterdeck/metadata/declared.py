@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,12 @@ class Declared:
         gone = tuple(name for name, what in self._running.items() if wanted.get(name) != what)
         new = {name: what for name, what in wanted.items() if name in gone or name not in self._running}
         self._running = wanted
-        return Reloaded(gone, {name: self._collector(name, what) for name, what in new.items()})
+        for name in gone:
+            self._problems.pop(name, None)
+        made: dict[str, Collector] = {}
+        for name, what in new.items():
+            self._try(name, partial(self._make, made, name, what), "started")
+        return Reloaded(gone, made)
 
     async def _read_in_time(self) -> None:
         """Read what changed; a disk that does not answer is a problem, and holds up neither start nor stop."""
@@ -72,6 +78,9 @@ class Declared:
             self._problems["reading"] = f"{FILE_NAME} and Taskfile could not be read within {DEADLINE_SECONDS:g} s"
         else:
             self._problems.pop("reading", None)
+
+    def _make(self, made: dict[str, Collector], name: str, what: Any) -> None:
+        made[name] = self._collector(name, what)
 
     def _collector(self, name: str, what: Any) -> Collector:
         if isinstance(what, taskfile.TaskField):
@@ -94,15 +103,15 @@ class Declared:
         if any([self._changed(file) for file in files]):  # noqa: C419 - every stamp is to be taken
             self._try("Taskfile", self._read_taskfile)
 
-    def _try(self, name: str, read: Any) -> None:
+    def _try(self, name: str, do: Callable[[], None], what: str = "read") -> None:
         try:
-            read()
+            do()
         except QuarterdeckError as error:
             self._problems[name] = error.message
         except Exception as error:
             # Anybody may write these files: nothing in them may end the service of the agent beside it.
-            log.warning("%s cannot be read", name, exc_info=True)
-            self._problems[name] = f"{name} cannot be read: {type(error).__name__}: {error}"
+            log.warning("%s cannot be %s", name, what, exc_info=True)
+            self._problems[name] = f"{name} cannot be {what}: {type(error).__name__}: {error}"
         else:
             self._problems.pop(name, None)
 

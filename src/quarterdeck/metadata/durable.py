@@ -31,7 +31,12 @@ def second_name(path: Path, other: Path) -> None:
     try:
         os.link(path, other)
     except OSError:
-        write(other, path.read_bytes())
+        data = path.read_bytes()
+        try:
+            write(other, data)
+        except OSError:
+            other.unlink(missing_ok=True)
+            raise
 
 
 def sync_folder(folder: Path) -> None:

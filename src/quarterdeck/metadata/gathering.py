@@ -107,9 +107,10 @@ class Gathering:
 
     def remove(self, name: str) -> None:
         """Stop one collector; its facts go."""
-        runner, scope = self._runners.pop(name)
+        runner, scope = self._runners[name]
         scope.cancel()
         self._publish(runner, dict.fromkeys(runner.known))
+        del self._runners[name]
 
     def _add_third_parties(self) -> None:
         for point in entry_points(group=ENTRY_POINTS):
@@ -127,8 +128,9 @@ class Gathering:
     async def _reload(self) -> None:
         try:
             change = await self._declared.reload()
-        except QuarterdeckError as error:
-            log.warning("%s", error.message)
+        except Exception:
+            # Whatever is in the files: it must not end the service, nor the agent beside it.
+            log.exception("what is declared cannot be taken over; what was declared before goes on")
             return
         for name in change.gone:
             self._unfit.pop(name, None)
@@ -148,6 +150,8 @@ class Gathering:
     # ---------------------------------------------------------------- what they find
 
     def _publish(self, runner: Runner, news: Mapping[str, Known | None]) -> None:
+        if all(running is not runner for running, _ in self._runners.values()):
+            return  # it was removed while it collected
         changed = []
         for key, known in news.items():
             if not self._owns(runner, key, known):

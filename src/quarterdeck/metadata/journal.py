@@ -12,7 +12,6 @@ All functions block; the store calls them from a thread. A line is durable when 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 import zlib
@@ -23,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.errors import Conflict, QuarterdeckError, StorageRefused
+from quarterdeck.errors import QuarterdeckError, StorageRefused
 from quarterdeck.metadata import durable, model
 
 SCHEMA_VERSION = 1
@@ -31,7 +30,6 @@ FILE = "metadata.json"
 JOURNAL = "metadata.journal"
 PREVIOUS = ".previous"
 NEW = ".new"
-LOCK = "metadata.lock"
 ASIDE = ".unreadable-"
 _CRC = b'{"crc":"'
 _HEAD = len(_CRC) + 8 + 2  # {"crc":"01234567",
@@ -86,35 +84,6 @@ class Loaded:
         """Tell a problem, and have the next fold write everything anew."""
         self.problems.append(problem)
         self.needs_fold = self.afresh = True
-
-
-def lock(folder: Path) -> int:
-    """Become the one server of this folder; the descriptor that holds the lock.
-
-    Raises `Conflict` when another process has it, `StorageRefused` when the folder cannot be written.
-    """
-    try:
-        durable.make_folder(folder)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno in _READ_ONLY and (folder / LOCK).exists():
-            descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-        else:
-            raise StorageRefused(
-                f"the folder {folder} cannot be written: {error.strerror}", hint="check its mode and its disk"
-            ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise Conflict(
-            f"another metadata server works in {folder}; this one did not start",
-            hint="stop the other, or give this one a folder of its own",
-        ) from None
-    return descriptor
-
-
-_READ_ONLY = frozenset({1, 13, 30})  # EPERM, EACCES, EROFS
 
 
 def load(folder: Path) -> Loaded:
@@ -224,7 +193,7 @@ def _keep_aside(path: Path, found: Loaded) -> str:
 
 
 def _kept_aside(path: Path) -> str:
-    """The other name of a file. Raises `OSError` when the disk does not take it."""
+    """The other name of a file, durably. Raises `OSError` when the disk does not take it."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     for number in range(1000):
         aside = path.with_name(f"{path.name}{ASIDE}{stamp}-{number}")
@@ -232,6 +201,7 @@ def _kept_aside(path: Path) -> str:
             break
     # A second name, not a move: nothing is lost should we be killed before the next fold replaces the first.
     durable.second_name(path, aside)
+    durable.sync_folder(path.parent)
     return aside.name
 
 
@@ -347,7 +317,8 @@ class Journal:
         link = self._folder / (FILE + ".link")
         try:
             while self._unkept:
-                _kept_aside(self._unkept[0])
+                with contextlib.suppress(FileNotFoundError):  # somebody took it away
+                    _kept_aside(self._unkept[0])
                 del self._unkept[0]
             text = msgspec.json.format(_raw.encode(snapshot), indent=2) + b"\n"
             durable.write(new, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -212,9 +213,9 @@ def parse_body(data: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({ascii(name) for name in names if names.count(name) > 1})
-        raise Unprocessable(f"the body has the key {', '.join(twice)} more than once")
+        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        shown = ", ".join(sorted(ascii(name[:100]) for name in twice[:5])) + (" and others" if len(twice) > 5 else "")
+        raise Unprocessable(f"the body has the key {shown} more than once")
     return result
 
 

@@ -24,7 +24,7 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from quarterdeck.errors import PreconditionFailed, QuarterdeckError, TooLarge
-from quarterdeck.metadata import journal
+from quarterdeck.metadata import journal, locking
 from quarterdeck.metadata.changes import LIFE, Changes
 from quarterdeck.metadata.journal import Journal, Loaded, Record, Snapshot, StoredEntry
 from quarterdeck.metadata.model import MAX_TOTAL_BYTES
@@ -104,7 +104,7 @@ class Store:
 
         Raises `Conflict` when another server works in the folder, `StorageRefused` when it cannot be made.
         """
-        held = await run_sync(journal.lock, folder)
+        held = await run_sync(locking.lock, folder)
         try:
             store = cls(folder, await run_sync(journal.load, folder))
             for problem in store.problems:

@@ -67,9 +67,11 @@ class Watcher:
                     if repository and any(_is_below(path, repository.common, repository.git) for _, path in changes):
                         self._on_head()
                     self._on_files()
-                    if repository is None and (self._workspace / ".git").exists():
+                    nearer = repository is None or repository.top != self._workspace
+                    if nearer and (self._workspace / ".git").exists():
                         break
-            except (OSError, RuntimeError, QuarterdeckError) as error:
+            except (OSError, RuntimeError, ValueError, QuarterdeckError) as error:
+                # Whatever somebody puts into the workspace: it must not end the server.
                 self.state = f"not watching ({error}); facts are refreshed by age"
                 log.warning("%s: %s", self._workspace, self.state)
                 await anyio.sleep(RETRY_SECONDS)
@@ -91,6 +93,8 @@ def watched(repository: gitfiles.Repository) -> set[Path]:
     """The folders to watch. Of one that worktrees share only the refs: below it, every other worktree that
     comes would cost each watcher watches of its own.
     """
+    if not gitfiles.mode_of(repository.git / "HEAD"):
+        return set()  # whatever it is, git does not take it for a git folder either
     if repository.git == repository.common:
         return {repository.git}
     shared = {repository.common / name for name in ("refs", "reftable")}

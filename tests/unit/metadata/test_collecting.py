@@ -128,6 +128,34 @@ async def test_of_two_collectors_with_one_key_the_one_that_fails_hides_nothing(t
         assert await told() == (6, None, "one")
 
 
+class Blocking(Scripted):
+    """One whose last step is in a thread, which no cancel ends."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer)
+        self.begun, self.end = threading.Event(), threading.Event()
+
+    async def collect(self, workspace: Path) -> Mapping[str, Any]:
+        def wait() -> None:
+            self.begun.set()
+            self.end.wait(10)
+
+        await anyio.to_thread.run_sync(wait)
+        return await super().collect(workspace)
+
+
+async def test_a_collector_that_is_replaced_while_it_collects_tells_nothing_more(tmp_path: Path, repo: Path) -> None:
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        old = Blocking({"s": "old"})
+        service._gathering.add("plugin:x", old)
+        await anyio.to_thread.run_sync(old.begun.wait, 10)
+        service._gathering.remove("plugin:x")
+        old.end.set()
+        service._gathering.add("plugin:x", Scripted({"s": "new"}))
+        await anyio.sleep(0.1)
+        assert (await service.read(fresh=True, source="scripted")).data["s"].value == "new"
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
     [

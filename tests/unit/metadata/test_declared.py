@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
 from quarterdeck import config
@@ -55,6 +57,48 @@ async def test_what_no_parser_foresees_is_a_problem_too(
     (repo / "Taskfile.yml").write_text("version: '3'")
     async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
         assert "nobody thought of that" in service.health()["problems"][0]
+
+
+@pytest.mark.parametrize(
+    "api", ["https://[git.example/api/v3", "git.example/api", "file:///x", "http://", "http://h:x"]
+)
+async def test_an_address_that_is_none_is_a_problem_and_nothing_else(tmp_path: Path, repo: Path, api: str) -> None:
+    text = f'[metadata.github]\nhosts = ["git.example"]\napi = "{api}"\n'
+    with pytest.raises(InvalidInput, match=r"api = .* is no http or https address.*metadata\.github"):
+        config.parse(text, origin="it")
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config_folder=repo) as service:
+        (repo / "quarterdeck.toml").write_text(text)
+        with anyio.fail_after(20):
+            while "is no http or https address" not in str(service.health()["problems"]):
+                await anyio.sleep(0.05)
+        assert (await service.read(fresh=True)).data["git_branch"].value == "main"
+
+
+async def test_a_collector_that_cannot_be_made_is_a_problem_until_it_can(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = declared.make
+
+    def make(name: str, what: Any, task: Any) -> Any:
+        if getattr(what, "interval", None) == 77:
+            raise ZeroDivisionError("odd")
+        return real(name, what, task)
+
+    monkeypatch.setattr(declared, "make", make)
+
+    async def until(words: str, there: bool) -> None:
+        with anyio.fail_after(20):
+            while (words in str(service.health()["problems"])) != there:
+                await anyio.sleep(0.05)
+
+    async with MetadataService.open(tmp_path / "a", repo, agent="a", config_folder=repo) as service:
+        (repo / "quarterdeck.toml").write_text("[metadata.github]\ninterval = 77\n")
+        await until("github cannot be started: ZeroDivisionError: odd", there=True)
+        assert "gitlab" in service.health()["collectors"]
+        assert "github" not in service.health()["collectors"]
+        (repo / "quarterdeck.toml").write_text("[metadata.github]\ninterval = 78\n")
+        await until("github", there=False)
+        assert "github" in service.health()["collectors"]
 
 
 async def test_a_field_that_cannot_be_a_key_is_a_problem(tmp_path: Path, repo: Path) -> None:

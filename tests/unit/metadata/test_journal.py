@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from quarterdeck.errors import StorageRefused
-from quarterdeck.metadata import durable, journal
+from quarterdeck.metadata import durable, journal, locking
 from quarterdeck.metadata.changes import LIFE
 from quarterdeck.metadata.journal import FILE, JOURNAL, NEW, PREVIOUS, Journal
 from quarterdeck.metadata.model import encode_value
@@ -75,16 +75,15 @@ async def test_a_fold_after_a_corrupt_file_leaves_the_last_good_copy_until_it_is
     """Every system call of it is made to be the last one, in turn."""
 
     reached_the_end = False
-    for last in range(14):
+    for last in range(16):
         folder = tmp_path / str(last)
         expected = await some_lives(folder)
         (folder / FILE).write_bytes(b"corrupt")
-        with killed_after(monkeypatch, journal, ("fsync", "open"), last):
+        with killed_after(monkeypatch, journal, ("fsync", "open"), last), contextlib.suppress(Killed):
             loaded = journal.load(folder)
             snapshot = journal.Snapshot(journal.SCHEMA_VERSION, loaded.revision, loaded.entries)
-            with contextlib.suppress(Killed):
-                Journal(folder, afresh=loaded.afresh).fold(snapshot)
-                reached_the_end = True
+            Journal(folder, afresh=loaded.afresh).fold(snapshot)
+            reached_the_end = True
         async with Store.open(folder) as found:
             assert values(found) == expected, last
         # Whatever it was, the last good copy can be relied on again.
@@ -150,10 +149,10 @@ async def test_folders_that_are_made_are_made_durably(tmp_path: Path, monkeypatc
     synced: list[Path] = []
     sync = durable.sync_folder
     monkeypatch.setattr(durable, "sync_folder", lambda folder: (synced.append(folder), sync(folder)))
-    os.close(journal.lock(tmp_path / "a" / "b" / "c"))
+    os.close(locking.lock(tmp_path / "a" / "b" / "c"))
     assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
     synced.clear()
-    os.close(journal.lock(tmp_path / "a" / "b" / "c"))
+    os.close(locking.lock(tmp_path / "a" / "b" / "c"))
     assert synced == []
 
 
@@ -344,3 +343,41 @@ async def test_without_hard_links_files_are_copied_and_none_is_replaced_before_i
         room = True
     assert [path.read_bytes() for path in asides(tmp_path)] == [b"{torn"]
     assert values(journal.load(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("step", ["exists", "open"])
+def test_a_folder_that_may_not_be_searched_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def denied(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if step == "open":
+        os.close(locking.lock(tmp_path / "a"))
+    monkeypatch.setattr(Path if step == "exists" else os, step, denied)
+    with pytest.raises(StorageRefused, match="cannot be written: Permission denied"):
+        locking.lock(tmp_path / "a")
+
+
+async def test_a_copy_that_does_not_fit_is_not_left_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = await some_lives(tmp_path)
+    (tmp_path / FILE).write_bytes(b"{torn")
+    real, room = os.write, False
+
+    def no_links(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def little(descriptor: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "write", little)
+    async with Store.open(tmp_path) as found:
+        assert values(found) == expected
+        assert asides(tmp_path) == [], "half of a copy would be taken for the whole"
+        (tmp_path / FILE).rename(tmp_path / "taken away")  # by the person who was told
+        room = True
+        await write(found, {"more": 1})
+    assert values(journal.load(tmp_path)) == {**expected, "more": 1}

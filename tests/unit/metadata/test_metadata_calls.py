@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import anyio
 import httpx2
 import pytest
 
+from quarterdeck.errors import Unprocessable
+from quarterdeck.metadata.model import parse_body
 from quarterdeck.metadata.service import MetadataService
 
 pytestmark = pytest.mark.anyio
@@ -95,3 +98,12 @@ async def test_a_collected_fact_has_a_tag_that_changes_with_it(client: httpx2.As
     changed = await client.get("/metadata/git_branch", headers={"If-None-Match": tag})
     assert (changed.status_code, changed.json()["value"]) == (200, "other")
     assert changed.headers["etag"] != tag
+
+
+def test_a_body_full_of_names_with_some_of_them_twice_is_refused_at_once() -> None:
+    names = [f'"a{n}":1' for n in range(150_000)]
+    body = "{" + ",".join(names + names[:6]) + "}"
+    began = time.process_time()
+    with pytest.raises(Unprocessable, match=r"the key 'a0', 'a1', 'a2', 'a3', 'a4' and others more than once"):
+        parse_body(body.encode())
+    assert time.process_time() - began < 5

@@ -27,6 +27,7 @@ class Cuts:
         self.answered = self.asked = -1
         self.looked = 0
         self.found: set[int] = set()
+        self.kept: bytes | None = None
         self._scratch = scratch
 
     @classmethod
@@ -49,6 +50,7 @@ class Cuts:
             assert self.answered <= found <= self.asked, f"{found} of {self.answered}: {sorted(files)}"
             assert {f"k{n}" for n in range(found + 1)} <= loaded.entries.keys()
             self.found.add(found)
+            assert self.kept is None or self.kept in files.values(), "what could not be read is gone"
 
 
 async def lives(folder: Path, cuts: Cuts) -> None:
@@ -81,6 +83,7 @@ async def test_nor_is_anything_lost_while_a_bad_file_is_replaced(tmp_path: Path)
     (before.folder / FILE).write_bytes(b"{torn")
     cuts = Cuts(before.folder, tmp_path / "scratch")
     cuts.answered = cuts.asked = before.answered
+    cuts.kept = b"{torn"
     with cuts.disk.followed(cuts.look):
         async with Store.open(cuts.folder) as opened:
             cuts.asked += 1

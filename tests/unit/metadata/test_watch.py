@@ -10,8 +10,11 @@ import anyio
 import pytest
 
 from quarterdeck.cli.metadata import _news
+from quarterdeck.errors import InvalidInput, StorageRefused
 from quarterdeck.metadata import api
+from quarterdeck.metadata.api import watch_response
 from quarterdeck.metadata.changes import HISTORY
+from quarterdeck.metadata.journal import Journal
 from quarterdeck.metadata.service import MetadataService
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +77,44 @@ async def test_a_slow_reader_of_the_stream_learns_of_every_deletion(tmp_path: Pa
             assert names.count("snapshot") == 2
             assert {key for key, entry in known.items() if entry} == {fact.key for fact in service._facts}
             service.close_streams()
+
+
+async def test_a_stream_of_a_life_that_the_disk_refused_can_be_resumed(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageRefused("the disk is full")
+
+    monkeypatch.setattr(Journal, "append", refuse)
+    async with MetadataService.open(tmp_path / "a", repo, agent="a") as service:
+        monkeypatch.undo()
+        assert service.revision > 10**15
+        await service.write({"k": 1})
+        since = service.revision
+        await service.write({"k": 2})
+        scopes: list[dict[str, Any]] = [
+            {"query_string": f"since={since}".encode(), "headers": []},
+            {"query_string": b"", "headers": [(b"last-event-id", str(since).encode())]},
+        ]
+        heard: list[tuple[str, Any]] = []
+
+        async def read(scope: dict[str, Any]) -> None:
+            async for event in watch_response(service, scope).body_iterator:
+                if isinstance(event, bytes) and event.startswith(b"event:"):
+                    name, data = parsed(event)
+                    heard.append((name, data["k"]["value"]))
+
+        async with anyio.create_task_group() as group:
+            for scope in scopes:
+                group.start_soon(read, scope)
+            with anyio.fail_after(10):
+                while len(heard) < 2:
+                    await anyio.sleep(0.01)
+            service.close_streams()
+        assert heard == [("change", 2)] * 2
+        for wrong in (2**53, 10**30):
+            with pytest.raises(InvalidInput, match="is not a revision"):
+                watch_response(service, {"query_string": f"since={wrong}".encode(), "headers": []})
 
 
 def test_the_command_line_shows_of_a_whole_picture_only_what_is_new() -> None:

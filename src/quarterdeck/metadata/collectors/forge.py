@@ -32,6 +32,11 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_TOKEN_BYTES = 64 * 1024
 RESERVE_SHARE = 0.1
 LONGEST_PAUSE_SECONDS = 900.0
+LONGEST_BLOCK_SECONDS = 3600.0
+# By which a clock may be set back without all that was just got being asked for again.
+_JITTER = 1.0
+# What GitHub asks for where a secondary limit is met and no header says how long.
+_SECONDARY = (b"secondary rate limit", 60.0)
 TIMEOUT_SECONDS = 4.0
 # Without a token a forge gives a few dozen answers an hour, and unchanged ones count too.
 ANONYMOUS_SECONDS = 600.0
@@ -110,8 +115,9 @@ class Forge:
     async def _asked(self, address: str, cached: Cached, keep: Keep) -> Cached:
         now = time.time()
         quota = await self._cache.quota()
-        if quota.blocked_until > now or quota.in_reserve(now, RESERVE_SHARE):
-            until = max(quota.blocked_until, quota.reset if quota.remaining <= quota.limit * RESERVE_SHARE else 0)
+        blocked = quota.blocked_until if quota.blocked_until <= now + LONGEST_BLOCK_SECONDS else 0.0
+        if blocked > now or quota.in_reserve(now, RESERVE_SHARE):
+            until = max(blocked, quota.reset if quota.remaining <= quota.limit * RESERVE_SHARE else 0)
             # Not written down: it is the token's state, not this address's.
             cached.error = f"{self._what} gives no more answers for {until - now:.0f} s ({_left(quota)})"
             return cached
@@ -165,6 +171,9 @@ class Forge:
             cached.etag = response.headers.get("etag")
             cached.next = self._next_page(response)
         else:
+            if response.status_code == 403 and _SECONDARY[0] in bytes(body).lower():
+                blocked = Quota(blocked_until=began + _SECONDARY[1])
+                await self._cache.update_quota(lambda known: merge_quota(known, blocked))
             raise Unavailable(self._refusal(response.status_code))
         cached.fetched_at, cached.failures, cached.retry_at, cached.error = began, 0, 0.0, None
 
@@ -205,9 +214,10 @@ class Forge:
 
 def _good(cached: Cached, max_age: float) -> bool:
     now = time.time()
-    if cached.error is not None and cached.retry_at > now:
+    # A moment far ahead is of a clock that was set back since.
+    if cached.error is not None and now < cached.retry_at <= now + 1.2 * LONGEST_PAUSE_SECONDS:
         return max_age > FRESH_SECONDS
-    return cached.data is not None and cached.error is None and now - cached.fetched_at < max_age
+    return cached.data is not None and cached.error is None and -_JITTER <= now - cached.fetched_at < max_age
 
 
 # An answer this young is as good as a new one for somebody who asks for a fresh one: agents ask together.
@@ -228,12 +238,14 @@ def quota_of(status: int, headers: Mapping[str, str], now: float) -> Quota:
         if pause is None and status == 429:
             pause = 60.0
         if pause is not None:
-            told.blocked_until = now + min(max(pause, 1.0), 3600.0)
+            told.blocked_until = now + min(max(pause, 1.0), LONGEST_BLOCK_SECONDS)
     return told
 
 
 def merge_quota(known: Quota, told: Quota) -> None:
     """Take over what an answer says. Answers overtake each other: who was told to wait waits, whatever else came."""
+    if told.blocked_until and known.blocked_until > told.blocked_until + LONGEST_BLOCK_SECONDS:
+        known.blocked_until = 0.0  # of a clock that was set back since
     known.blocked_until = max(known.blocked_until, told.blocked_until)
     if not told.limit:
         return

@@ -86,13 +86,6 @@ class GitCollector:
         self._known_remotes = Remotes()
         self._remembered: dict[str, tuple[Any, Any]] = {}
 
-    def repository(self, workspace: Path) -> Repository | None:
-        """Where the repository lies; looked for again when it is not where it was."""
-        known = self._repository
-        if known is None or not gitfiles.mode_of(known.git / "HEAD") or not gitfiles.mode_of(known.top or known.git):
-            self._repository = known = gitfiles.find(workspace)
-        return known
-
     def peek(self, workspace: Path) -> Mapping[str, Any]:
         """Branch and commit, by reading two small files."""
         repository = self._repository
@@ -106,7 +99,9 @@ class GitCollector:
 
     async def collect(self, workspace: Path) -> Mapping[str, Any]:
         """All keys that make sense in this repository. Raises `Unavailable` when git cannot be asked."""
-        repository = self.repository(workspace)
+        # Looked for anew each time: one may have been made nearer than the one that is known.
+        self._repository = None
+        self._repository = repository = gitfiles.find(workspace)
         if repository is None:
             return {"git_state": "no-repository"}
         values: dict[str, Any] = {}
@@ -133,15 +128,16 @@ class GitCollector:
         values.update(zip((f"git_{key}" for key in keys), (dirty, *numbers, *rest), strict=True))
 
     async def _history(self, repository: Repository, values: dict[str, Any]) -> None:
-        head = gitfiles.head(repository) or await self._asked_head(repository)
-        if isinstance(head, Failed):
-            values.update(dict.fromkeys(_OF_HEAD, head))
+        try:
+            head = gitfiles.head(repository) or await self._asked_head(repository)
+            begun = gitfiles.under_way(repository.git)
+            branch = head.branch or (begun[1] if begun else None)
+            base, base_sha = self._base_of(repository, branch)
+        except Unavailable as error:
+            values.update(dict.fromkeys(_OF_HEAD, Failed(error.message)))
             return
-        begun = gitfiles.under_way(repository.git)
-        branch = head.branch or (begun[1] if begun else None)
         values["git_branch"], values["git_head"] = branch, head.sha
         values["git_state"] = _state(repository, head, begun)
-        base, base_sha = self._base_of(repository, branch)
         values["git_base"] = base
         if head.sha is None:
             values.update(git_subject=None, git_committed_at=None, git_merge_base=None)
@@ -174,13 +170,13 @@ class GitCollector:
             self._remembered[name] = (stamp, value)
         return value
 
-    async def _asked_head(self, repository: Repository) -> gitfiles.Head | Failed:
-        """What git says of it; with its words where something is wrong: 1 is its code for "there is none"."""
+    async def _asked_head(self, repository: Repository) -> gitfiles.Head:
+        """What git says of it. Raises `Unavailable` with its words where something is wrong."""
         name = await _git(repository, ["git", *PLAIN, "symbolic-ref", "-q", "HEAD"])
         sha = await _git(repository, ["git", *PLAIN, "rev-parse", "-q", "--verify", "HEAD"])
         for done in (name, sha):
-            if done.returncode not in (0, 1):
-                return Failed(_words(done))
+            if done.returncode not in (0, 1):  # 1: there is none
+                raise Unavailable(_words(done))
         branch = name.out.removeprefix("refs/heads/") if name.returncode == 0 else None
         return gitfiles.Head(branch, sha.out if sha.returncode == 0 else None)
 

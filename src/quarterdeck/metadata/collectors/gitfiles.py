@@ -40,11 +40,17 @@ class Head:
     sha: str | None
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return read_regular(path, _SMALL).decode(errors="replace").strip()
-    except OSError:
+def _read(path: Path, limit: int = _SMALL) -> str | None:
+    """The text of a file; None when there is none. Raises `Unavailable` for one that cannot be read."""
+    mode = mode_of(path)
+    if not mode or stat.S_ISDIR(mode):  # `refs/heads/a` is a folder where there is a branch `a/b`
         return None
+    try:
+        return read_regular(path, limit).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def mode_of(path: Path) -> int:
@@ -55,10 +61,15 @@ def mode_of(path: Path) -> int:
         if error.errno in _NOTHING_THERE:
             return 0
         raise Unavailable(f"{path} cannot be looked at: {error.strerror}") from error
+    except ValueError as error:  # a NUL in its name
+        raise Unavailable(f"{str(path)!r} can be the name of no file: {error}") from error
 
 
 def find(workspace: Path) -> Repository | None:
-    """The repository that a folder is in; None when it is in none. Raises `Unavailable` where it may not be looked."""
+    """The repository that a folder is in; None when it is in none.
+
+    Raises `Unavailable` where it may not be looked, and where `.git` is nothing that git knows.
+    """
     for folder in (workspace, *workspace.parents):
         entry = folder / ".git"
         mode = mode_of(entry)
@@ -67,8 +78,12 @@ def find(workspace: Path) -> Repository | None:
                 return _repository(folder, entry)
         elif stat.S_ISREG(mode):
             text = _read(entry) or ""
-            if text.startswith("gitdir:"):
-                return _repository(folder, (folder / text.removeprefix("gitdir:").strip()).resolve())
+            if not text.startswith("gitdir:"):
+                raise Unavailable(f"{entry} does not say where the git folder is")
+            git = _resolved(folder / text.removeprefix("gitdir:").strip())
+            if git in (folder, *folder.parents):
+                raise Unavailable(f"{entry} says that the git folder is {git}, in which it lies itself")
+            return _repository(folder, git)
         kinds = (stat.S_ISREG, "HEAD"), (stat.S_ISDIR, "objects"), (stat.S_ISDIR, "refs")
         if all(is_kind(mode_of(folder / name)) for is_kind, name in kinds):
             return _repository(None, folder)
@@ -77,11 +92,21 @@ def find(workspace: Path) -> Repository | None:
 
 def _repository(top: Path | None, git: Path) -> Repository:
     common = _read(git / "commondir")
-    return Repository(top, git, (git / common).resolve() if common else git)
+    return Repository(top, git, _resolved(git / common) if common else git)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise Unavailable(f"{str(path)!r} leads nowhere: {error}") from error
 
 
 def head(repository: Repository) -> Head | None:
-    """What is checked out now; None when only git can tell, or can say what is wrong."""
+    """What is checked out now; None when only git can tell, or can say what is wrong.
+
+    Raises `Unavailable` when the repository's files cannot be read.
+    """
     text = _read(repository.git / "HEAD")
     if text is None:
         return None
@@ -97,13 +122,13 @@ def head(repository: Repository) -> Head | None:
 
 
 def head_ref(repository: Repository) -> str | None:
-    """The full name of the ref that is checked out; None when detached."""
+    """The full name of the ref that is checked out; None when detached. Raises `Unavailable`."""
     text = _read(repository.git / "HEAD")
     return text.removeprefix("ref: ") if text and text.startswith("ref: ") else None
 
 
 def resolve(repository: Repository, name: str, depth: int = 0) -> str | None:
-    """The commit a full ref name stands for; None when there is no such ref."""
+    """The commit a full ref name stands for; None when there is no such ref. Raises `Unavailable`."""
     text = _read(repository.common / name)
     if text is None:
         return _packed(repository, name)
@@ -122,17 +147,18 @@ def symbolic(repository: Repository, name: str) -> str | None:
 
 def _packed(repository: Repository, name: str) -> str | None:
     path = repository.common / "packed-refs"
+    if not mode_of(path):
+        return None
     try:
         found = path.stat()
-    except OSError:
-        return None
-    stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-    cached = _packs.get(path)
-    if cached is None or cached[0] != stamp:
-        try:
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        cached = _packs.get(path)
+        lines = []
+        if cached is None or cached[0] != stamp:
             lines = read_regular(path, _LARGE).decode(errors="replace").splitlines()
-        except OSError:
-            return None
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
+    if cached is None or cached[0] != stamp:
         refs = {line[41:]: line[:40] for line in lines if len(line) > 41 and line[40] == " "}
         refs |= {line[65:]: line[:64] for line in lines if len(line) > 65 and line[64] == " "}
         if len(_packs) > 16:
