@@ -31,6 +31,7 @@ STOP_SECONDS = 8.0
 _RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _SETTLED_SECONDS = 120.0
 _WRITE_AGAIN_SECONDS = 2.0
+_NO_ROOM = "; it is restarted when there is room: "
 MakeLaunch = Callable[[AgentRecord], LaunchSpec]
 
 
@@ -92,7 +93,7 @@ class Crew:
             elif record.gone_at is not None and _is_kept_up(record):
                 self.spawn(self.stop, record.name)
                 tasks.start_soon(
-                    self._restart_later, record.name, record.gone_reason or "", name=f"restart-{record.name}"
+                    self._restart_later, record.name, record.gone_reason or "", name=f"keep-up-{record.name}"
                 )
             elif record.provisioned_at is None or (record.started_at is None and record.gone_at is None):
                 self.spawn(self.bring_up, record.name)
@@ -153,7 +154,7 @@ class Crew:
         except Exception:
             log.exception("agent %s could not be ended", name)
         if again and self._tasks is not None:
-            self._tasks.start_soon(self._restart_later, name, reason, name=f"restart-{name}")
+            self._tasks.start_soon(self._restart_later, name, reason, name=f"keep-up-{name}")
 
     async def _write_noted(self) -> None:
         while True:
@@ -315,7 +316,7 @@ class Crew:
             except Exception:
                 log.exception("what agent %s left behind could not be cleared", name)
         if restart and self._tasks is not None:
-            self._tasks.start_soon(self._restart_later, name, reason, name=f"restart-{name}")
+            self._tasks.start_soon(self._restart_later, name, reason, name=f"keep-up-{name}")
 
     async def _recall(self, record: AgentRecord) -> None:
         """What became of the task that a dead sidecar was at, from its file: it may have ended unheard."""
@@ -354,40 +355,42 @@ class Crew:
         As long as there is no room, or nothing else helps, it stays failed and says why. Once for each agent at a
         time: who comes second finds that it is being done.
         """
-        if name in self._restarting:
+        record = self._records.get(name)
+        if record is None or record.id in self._restarting:
             return
-        self._restarting.add(name)
+        identity = record.id
+        self._restarting.add(identity)
         try:
-            while await self._waited(name):
+            while await self._waited(name, identity):
                 try:
                     self._check_room()
                 except Unavailable as error:
-                    self._records.note(name, gone_reason=f"{died}; it is restarted when there is room: {error.message}")
+                    self._records.note(name, gone_reason=f"{died.partition(_NO_ROOM)[0]}{_NO_ROOM}{error.message}")
                     self.roster.look(name)
                     continue
-                await self._guarded(self._bring_back, name)
+                await self._guarded(partial(self._bring_back, identity), name)
                 record = self._records.get(name)
                 died = (record.gone_reason if record else None) or died
         finally:
-            self._restarting.discard(name)
+            self._restarting.discard(identity)
 
-    async def _waited(self, name: str) -> bool:
+    async def _waited(self, name: str, identity: str) -> bool:
         """Whether a dead one is still to be restarted; if so, after the pause that is due."""
-        if not self._is_to_be_brought_back(name):
+        if not self._is_to_be_brought_back(name, identity):
             return False
         count, last = self._restarts.get(name, (0, 0.0))
         count = 0 if time.time() - last > _SETTLED_SECONDS else count
         self._restarts[name] = (count + 1, time.time())
         await anyio.sleep(_RESTART_SECONDS[min(count, len(_RESTART_SECONDS) - 1)])
-        return self._is_to_be_brought_back(name)
+        return self._is_to_be_brought_back(name, identity)
 
-    def _is_to_be_brought_back(self, name: str) -> bool:
+    def _is_to_be_brought_back(self, name: str, identity: str) -> bool:
         record = self._records.get(name)
-        return record is not None and record.gone_at is not None and _is_kept_up(record)
+        return record is not None and record.id == identity and record.gone_at is not None and _is_kept_up(record)
 
-    async def _bring_back(self, name: str) -> None:
+    async def _bring_back(self, identity: str, name: str) -> None:
         """Restart a dead one that nobody has brought back, or stopped, meanwhile."""
-        if self._is_to_be_brought_back(name):
+        if self._is_to_be_brought_back(name, identity):
             await self.restart(name)
 
 

@@ -266,7 +266,9 @@ def watch_response(service: MetadataService, scope: Scope) -> StreamingResponse:
     for header, raw in scope["headers"]:
         if header == b"last-event-id":
             since = raw.decode("latin-1")
-    if since is not None and not (since.isascii() and since.isdigit() and int(since[:17]) <= web.MAX_INT):
+    if since is not None and not (
+        since.isascii() and since.isdigit() and len(since) <= 16 and int(since) <= web.MAX_INT
+    ):
         raise InvalidInput(f"since={since!r} is not a revision", hint="`meta.revision` of GET /metadata is one")
     stream = _events(service, int(since) if since else None)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

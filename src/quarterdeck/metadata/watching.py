@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from quarterdeck.errors import QuarterdeckError
+from quarterdeck.errors import QuarterdeckError, Unavailable
 from quarterdeck.metadata.collectors import gitfiles
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Watcher:
                         self._on_head()
                     self._on_files()
                     nearer = repository is None or repository.top != self._workspace
-                    if nearer and (self._workspace / ".git").exists():
+                    if nearer and gitfiles.find(self._workspace) != repository:
                         break
             except (OSError, RuntimeError, ValueError, QuarterdeckError) as error:
                 # Whatever somebody puts into the workspace: it must not end the server.
@@ -91,10 +91,11 @@ class Watcher:
 
 def watched(repository: gitfiles.Repository) -> set[Path]:
     """The folders to watch. Of one that worktrees share only the refs: below it, every other worktree that
-    comes would cost each watcher watches of its own.
+    comes would cost each watcher watches of its own. Raises `Unavailable` for what is no git folder.
     """
     if not gitfiles.mode_of(repository.git / "HEAD"):
-        return set()  # whatever it is, git does not take it for a git folder either
+        # Whatever it is, git does not take it for a git folder either; it may become one again.
+        raise Unavailable(f"there is no HEAD in {repository.git}")
     if repository.git == repository.common:
         return {repository.git}
     shared = {repository.common / name for name in ("refs", "reftable")}

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from quarterdeck.errors import Unavailable
+from quarterdeck.metadata import watching
 from quarterdeck.metadata.collector import Failed
 from quarterdeck.metadata.collectors.git import KEYS, GitCollector, merge_base_command, status_command
 from quarterdeck.metadata.collectors.gitremotes import command as remotes_command
@@ -272,6 +273,38 @@ async def test_refs_that_cannot_be_read_are_no_missing_commits(
     found = await GitCollector().collect(repo)
     for key in ("git_state", "git_head", "git_branch"):
         assert isinstance(found[key], Failed), found[key]
+
+
+async def test_a_work_tree_in_its_own_git_folder(tmp_path: Path, git: Git) -> None:
+    bare, inside = tmp_path / "b.git", tmp_path / "b.git" / "work"
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(bare))
+    git(tmp_path, "-C", str(bare), "config", "core.bare", "false")
+    inside.mkdir()
+    (inside / ".git").write_text("gitdir: ..\n")
+    assert (await collected(inside))["branch"] == "main"
+
+
+async def test_a_repository_that_comes_back_is_watched_again(
+    repo: Path, git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "RETRY_SECONDS", 0.1)
+    tree, seen = tmp_path / "tree", anyio.Event()
+    git(repo, "worktree", "add", "-q", str(tree))
+    repo.rename(tmp_path / "away")
+    watcher = Watcher(tree, tree / "facts", lambda: None, seen.set)
+    async with anyio.create_task_group() as group:
+        group.start_soon(watcher.run)
+        with anyio.fail_after(20):
+            while "there is no HEAD in" not in watcher.state:
+                await anyio.sleep(0.01)
+            (tmp_path / "away").rename(repo)
+            while watcher.state != "watching":
+                await anyio.sleep(0.01)
+            while not seen.is_set():  # the watch begins a moment after it is told
+                git(tree, "checkout", "-q", "--detach")
+                git(tree, "checkout", "-q", "tree")
+                await anyio.sleep(0.3)
+        group.cancel_scope.cancel()
 
 
 async def test_a_repository_that_is_made_nearer_is_the_one_from_then_on(repo: Path, git: Git) -> None:

@@ -112,7 +112,7 @@ async def test_a_stream_of_a_life_that_the_disk_refused_can_be_resumed(
                     await anyio.sleep(0.01)
             service.close_streams()
         assert heard == [("change", 2)] * 2
-        for wrong in (2**53, 10**30):
+        for wrong in (2**53, 10**30, "0" * 17 + "9" * 4400, "0" * 17 + "1"):
             with pytest.raises(InvalidInput, match="is not a revision"):
                 watch_response(service, {"query_string": f"since={wrong}".encode(), "headers": []})
 

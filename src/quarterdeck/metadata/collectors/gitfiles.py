@@ -81,13 +81,17 @@ def find(workspace: Path) -> Repository | None:
             if not text.startswith("gitdir:"):
                 raise Unavailable(f"{entry} does not say where the git folder is")
             git = _resolved(folder / text.removeprefix("gitdir:").strip())
-            if git in (folder, *folder.parents):
+            if git in (folder, *folder.parents) and not _is_git_folder(git):
                 raise Unavailable(f"{entry} says that the git folder is {git}, in which it lies itself")
             return _repository(folder, git)
-        kinds = (stat.S_ISREG, "HEAD"), (stat.S_ISDIR, "objects"), (stat.S_ISDIR, "refs")
-        if all(is_kind(mode_of(folder / name)) for is_kind, name in kinds):
+        if _is_git_folder(folder):
             return _repository(None, folder)
     return None
+
+
+def _is_git_folder(folder: Path) -> bool:
+    kinds = (stat.S_ISREG, "HEAD"), (stat.S_ISDIR, "objects"), (stat.S_ISDIR, "refs")
+    return all(is_kind(mode_of(folder / name)) for is_kind, name in kinds)
 
 
 def _repository(top: Path | None, git: Path) -> Repository:
