@@ -123,12 +123,13 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """A task of ours that nobody needs any more, should it still wait."""
+    """A task of ours that nobody needs any more, should it still wait. `counted`: it is among the attempts."""
 
     event: str
     agent: str
     task_id: str
     reason: str
+    counted: bool
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def _remembering(request: _Request, before: Memory, after: Memory, agent: str, t
     remember = after if keepers and value != empty else None
     given_up = tuple(sorted(set(after.gave_up) - set(before.gave_up)))
     withdrawals = tuple(
-        Withdrawal(event, *task, _why_not_any_more(request.view, event, after.sent) or "")
+        Withdrawal(event, *task, _why_not_any_more(request.view, event, after.sent) or "", "checks" in before.attempts)
         for event, task in before.waiting.items()
         if event not in after.waiting
     )
@@ -376,14 +377,15 @@ class FeedbackRounds:
 
     async def _withdrawn(self, decision: Decision) -> tuple[dict[str, tuple[str, str]], list[str]]:
         """Take tasks back; those whose agent could not be asked, to be asked the next round, and the events of those
-        that waited indeed.
+        that waited indeed and were counted.
         """
         unknown: dict[str, tuple[str, str]] = {}
         taken_back: list[str] = []
         for task in decision.withdrawals:
             try:
                 await self._port.withdraw_task(task.agent, task.task_id, task.reason)
-                taken_back.append(task.event)
+                if task.counted:
+                    taken_back.append(task.event)
                 log.info("task %s of %s was taken back: %s", task.task_id, task.agent, task.reason)
             except (Conflict, NotFound):
                 pass  # it runs or is over, or its agent is gone: nothing waits

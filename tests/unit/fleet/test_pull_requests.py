@@ -309,6 +309,20 @@ async def test_a_task_that_is_for_nothing_by_now_is_taken_back(now: dict[str, An
 
 
 @pytest.mark.anyio
+async def test_a_task_from_before_a_success_is_no_attempt_of_the_next_failure() -> None:
+    port = Port()
+    rounds = FeedbackRounds(port, attempts=3)
+    await rounds.round([agent("a")])  # its task still waits when the same commit passes at the second try
+    for state in ({"pull_request_check_status": "passing"}, NEWER):
+        await rounds.round([remembering(agent("a", **state), port.memory[MEMORY_KEY])])
+    assert [event[1] for event in port.withdrawn] == ["task-0"]
+    assert port.memory[MEMORY_KEY]["attempts"] == {"checks": 1}
+    # One that was counted and never began is counted no more.
+    await rounds.round([remembering(agent("a", pull_request_head="c" * 40), port.memory[MEMORY_KEY])])
+    assert port.memory[MEMORY_KEY]["attempts"] == {"checks": 1}
+
+
+@pytest.mark.anyio
 async def test_a_newer_commit_that_gets_no_task_leaves_the_one_of_the_older() -> None:
     port = Port()
     rounds = FeedbackRounds(port, attempts=1)
