@@ -35,7 +35,8 @@ class Fleet:
 
 
 async def test_a_sidecar_that_keeps_no_notes_holds_nothing_back(caplog: pytest.LogCaptureFixture) -> None:
-    port = _Port(Fleet({"ada": Client()}))  # type: ignore[arg-type]
+    fleet: Any = Fleet({"ada": Client()})
+    port = _Port(fleet)
     with caplog.at_level(logging.WARNING):
         await port.note("ada", "a person has to look", idempotency_key="k")
     assert "agent ada keeps no notes until it is restarted: a person has to look" in caplog.text

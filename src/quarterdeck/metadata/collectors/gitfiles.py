@@ -40,13 +40,13 @@ class Head:
     sha: str | None
 
 
-def _read(path: Path, limit: int = _SMALL) -> str | None:
+def _read(path: Path) -> str | None:
     """The text of a file; None when there is none. Raises `Unavailable` for one that cannot be read."""
     mode = mode_of(path)
     if not mode or stat.S_ISDIR(mode):  # `refs/heads/a` is a folder where there is a branch `a/b`
         return None
     try:
-        return read_regular(path, limit).decode(errors="replace").strip()
+        return read_regular(path, _SMALL).decode(errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -151,24 +151,23 @@ def symbolic(repository: Repository, name: str) -> str | None:
 
 def _packed(repository: Repository, name: str) -> str | None:
     path = repository.common / "packed-refs"
-    if not mode_of(path):
-        return None
     try:
         found = path.stat()
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         cached = _packs.get(path)
-        lines = []
-        if cached is None or cached[0] != stamp:
-            lines = read_regular(path, _LARGE).decode(errors="replace").splitlines()
+        if cached is not None and cached[0] == stamp:
+            return cached[1].get(name)
+        lines = read_regular(path, _LARGE).decode(errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
-    if cached is None or cached[0] != stamp:
-        refs = {line[41:]: line[:40] for line in lines if len(line) > 41 and line[40] == " "}
-        refs |= {line[65:]: line[:64] for line in lines if len(line) > 65 and line[64] == " "}
-        if len(_packs) > 16:
-            _packs.clear()
-        cached = _packs[path] = (stamp, refs)
-    return cached[1].get(name)
+    refs = {line[41:]: line[:40] for line in lines if len(line) > 41 and line[40] == " "}
+    refs |= {line[65:]: line[:64] for line in lines if len(line) > 65 and line[64] == " "}
+    if len(_packs) > 16:
+        _packs.clear()
+    _packs[path] = (stamp, refs)
+    return refs.get(name)
 
 
 _packs: dict[Path, tuple[tuple[int, int, int], dict[str, str]]] = {}
