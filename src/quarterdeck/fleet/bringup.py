@@ -92,9 +92,7 @@ class Crew:
                 self.spawn(self.restart, record.name)
             elif record.gone_at is not None and _is_kept_up(record):
                 self.spawn(self.stop, record.name)
-                tasks.start_soon(
-                    self._restart_later, record.name, record.gone_reason or "", name=f"keep-up-{record.name}"
-                )
+                self._keep_up(record.name, record.gone_reason or "")
             elif record.provisioned_at is None or (record.started_at is None and record.gone_at is None):
                 self.spawn(self.bring_up, record.name)
             else:
@@ -140,7 +138,7 @@ class Crew:
             return
         reason = f"{error.message} ({error.hint})" if error.hint else error.message
         log.warning("agent %s: %s", name, reason)
-        # One that was up before is tried again and again, by the next hub, too: it is gone, not failed for good.
+        # One that was up before is tried again, by the next hub, too: it is gone, not failed for good.
         again = _is_kept_up(record) and record.failed_at is None and record.task_given_at is not None
         now = time.time()
         # Not to be refused by the disk, which may be what failed: nobody stands behind this.
@@ -153,8 +151,8 @@ class Crew:
             await self.stop(name)
         except Exception:
             log.exception("agent %s could not be ended", name)
-        if again and self._tasks is not None:
-            self._tasks.start_soon(self._restart_later, name, reason, name=f"keep-up-{name}")
+        if again:
+            self._keep_up(name, reason)
 
     async def _write_noted(self) -> None:
         while True:
@@ -315,8 +313,8 @@ class Crew:
                 await self._recall(now)
             except Exception:
                 log.exception("what agent %s left behind could not be cleared", name)
-        if restart and self._tasks is not None:
-            self._tasks.start_soon(self._restart_later, name, reason, name=f"keep-up-{name}")
+        if restart:
+            self._keep_up(name, reason)
 
     async def _recall(self, record: AgentRecord) -> None:
         """What became of the task that a dead sidecar was at, from its file: it may have ended unheard."""
@@ -349,11 +347,14 @@ class Crew:
             self._last[record.name] = LinkView(facts=found)
             self.roster.look(record.name)
 
+    def _keep_up(self, name: str, died: str) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(self._restart_later, name, died, name=f"keep-up-{name}")
+
     async def _restart_later(self, name: str, died: str) -> None:
         """Restart a dead one, after a while that grows, until it is up or a person wants it otherwise.
 
-        As long as there is no room, or nothing else helps, it stays failed and says why. Once for each agent at a
-        time: who comes second finds that it is being done.
+        As long as nothing helps it stays failed and says why. Who comes second finds that it is being done.
         """
         record = self._records.get(name)
         if record is None or record.id in self._restarting:
@@ -369,8 +370,8 @@ class Crew:
                     self.roster.look(name)
                     continue
                 await self._guarded(partial(self._bring_back, identity), name)
-                record = self._records.get(name)
-                died = (record.gone_reason if record else None) or died
+                record = self._records.get(name) or record
+                died = record.gone_reason or died
         finally:
             self._restarting.discard(identity)
 
